@@ -1,0 +1,53 @@
+# Every target does its own set-up: a fresh machine needs Python 3.11+ and make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+STACK ?= ai-dev
+# uv from PATH, else a pinned one in .tools/.
+UV_VERSION := 0.13.8
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
+RUN := .venv/bin
+SYNCED := .venv/.synced
+
+.PHONY: help setup preview test check lint format types lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(SYNCED) ## make .venv from requirements.lock
+
+preview: $(SYNCED) ## show what `pulumi up` would create (STACK=ai-dev), without an account or a cluster
+	@$(RUN)/ops plan --stack $(STACK)
+
+test: check ## lint, types and every test
+	$(RUN)/pytest -n auto
+
+check: lint types
+
+lint: $(SYNCED)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+format: $(SYNCED) ## rewrite the sources in the house style
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+types: $(SYNCED)
+	$(RUN)/basedpyright
+
+lock: $(UV) ## resolve pyproject.toml into requirements.lock (hashes, no registry addresses)
+	$(UV) pip compile -q pyproject.toml --group dev --universal --generate-hashes --upgrade \
+	  --custom-compile-command 'make lock' -o requirements.lock
+
+$(SYNCED): requirements.lock pyproject.toml | $(UV)
+	@$(UV) venv -q --allow-existing --python '>=3.11' .venv
+	@VIRTUAL_ENV=.venv $(UV) pip sync -q --require-hashes requirements.lock
+	@VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.tools/uv/bin/uv:
+	@echo "no uv on PATH: installing uv $(UV_VERSION) into .tools/" >&2
+	@$(PYTHON) -m venv .tools/uv && .tools/uv/bin/pip install -q uv==$(UV_VERSION)
+
+clean: ## remove what set-up made
+	rm -rf .venv .tools out
