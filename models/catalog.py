@@ -1,7 +1,7 @@
 """The catalog: the single source of truth for every model this platform can serve.
 
-One entry a model. To add a model, add an entry here and nothing else: its command line, claim, Service, gateway
-registration, probes, cost and every table follow from it. To see what an entry costs and whether it fits:
+One entry a model. To add a model, add an entry here and nothing else: its command line, claim, Service,
+gateway registration, probes, cost and every table follow from it. To see whether an entry fits:
 `ops fit <alias>`.
 
 Aliases, context, prices, targets and results are those of the reference deployment; architecture numbers are

@@ -1,0 +1,65 @@
+"""The secrets of a stack, and the one seam to where they are kept: today, Pulumi config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """A secret: its key in config, what it must look like, and how to make one."""
+
+    key: str
+    purpose: str
+    pattern: str  # regular expression of a usable value
+    must: str  # the same, for people
+    generate: str | None = None  # shell that prints a fresh value; None: the user has it from elsewhere
+
+    @property
+    def command(self) -> str:
+        """Sets it without showing it on screen or in the process list."""
+        source = f"{self.generate} | " if self.generate else ""
+        return f"{source}pulumi config set --secret {self.key}"
+
+
+_RANDOM = "openssl rand -hex 24"
+
+MASTER_KEY = SecretKey(
+    "litellmMasterKey",
+    purpose="the gateway's admin key",
+    pattern=r"sk-[!-~]{16,}",
+    must="start with sk- and have 16 more printable characters",
+    generate=f"(printf sk-; {_RANDOM})",
+)
+SALT_KEY = SecretKey(
+    "litellmSaltKey",
+    purpose="encrypts what the gateway keeps in its database; another one makes that unreadable",
+    pattern=r"[!-~]{16,}",
+    must="have at least 16 printable characters",
+    generate=_RANDOM,
+)
+DATABASE_PASSWORD = SecretKey(
+    "databasePassword",
+    purpose="the gateway's PostgreSQL password",
+    pattern=r"[A-Za-z0-9_.~-]{16,}",  # it becomes part of a connection URL
+    must="have at least 16 of the characters A-Z a-z 0-9 _ . ~ -",
+    generate=_RANDOM,
+)
+SERVING_API_KEY = SecretKey(
+    "servingApiKey",
+    purpose="what the gateway shows to the model servers",
+    pattern=r"[!-~]{16,}",
+    must="have at least 16 printable characters",
+    generate=_RANDOM,
+)
+HUGGING_FACE_TOKEN = SecretKey(
+    "huggingFaceToken",
+    purpose="downloads gated weights",
+    pattern=r"hf_[A-Za-z0-9]{10,}",
+    must="be a Hugging Face token, hf_...",
+)
+
+SECRETS: Mapping[str, SecretKey] = {
+    s.key: s for s in (MASTER_KEY, SALT_KEY, DATABASE_PASSWORD, SERVING_API_KEY, HUGGING_FACE_TOKEN)
+}

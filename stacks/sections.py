@@ -1,0 +1,175 @@
+"""The namespaces of stack config as types: every key an operator may set, its default and its bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
+from models.spec import ExternalProvider, ModelSpec, TeiEngine, VllmEngine
+from stacks.problems import did_you_mean
+
+# --- values as config has them: strings, or what a JSON object holds -----------------------------------------
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool | float) or (isinstance(value, str) and not re.fullmatch(r"-?\d+", value)):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _truth(value: object) -> object:
+    # The CLI hands over "true" and "false"; anything softer (yes, on, 1) is as likely a mistake.
+    if value is True or value is False or value in ("true", "false"):
+        return value
+    raise ValueError("must be true or false")
+
+
+def _one_of(names: Collection[str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"is not one of those known; {did_you_mean(value, names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Positive = Annotated[Whole, Field(ge=1)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Truth = Annotated[bool, BeforeValidator(_truth)]
+
+
+class Section(BaseModel):
+    """A namespace of config, or an object in it: camelCase keys, and an unknown one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+# --- the stack -----------------------------------------------------------------------------------------------
+
+
+class Gateway(Section):
+    """`ai-platform:gateway.*`"""
+
+    replicas: Annotated[Whole, Field(ge=1, le=10)] = 1
+    database: Literal["in-cluster", "cloud-sql"] = "in-cluster"
+    database_gib: Annotated[Whole, Field(ge=10, le=64_000)] = 10
+
+
+class Platform(Section):
+    """`ai-platform:*`: what the whole stack is."""
+
+    target: Literal["gke", "kubernetes"] = "gke"
+    kubeconfig: str | None = None  # target kubernetes: path of the file
+    kube_context: str | None = None  # target kubernetes: its context; the current one is never used
+    groups: dict[str, Truth] = {}
+    gpu_quota: Annotated[Whole, Field(ge=0, le=1000)] = 1  # what GPUS_ALL_REGIONS allows
+    machine_type: Annotated[str, _one_of(["auto", *G2_MACHINES])] = (
+        "auto"  # auto: the smallest that holds all
+    )
+    spot: Truth = False
+    gpu_sharing_clients: Annotated[Whole, Field(ge=1, le=48)] = 1  # pods that share one GPU in time
+    gpu_boot_disk_gib: Annotated[Whole, Field(ge=50, le=10_000)] = 100
+    system_machine_type: Annotated[str, _one_of(SYSTEM_MACHINES)] = "e2-standard-2"
+    system_nodes: Annotated[Whole, Field(ge=1, le=10)] = 1
+    deletion_protection: Truth = True  # refuses to delete the cluster
+    retain_weights: Truth = True  # claims survive a disabled group and `pulumi destroy`
+    gateway: Gateway = Gateway()
+
+
+class Gcp(Section):
+    """`gcp:*`: where the stack lives. The region follows from the zone."""
+
+    project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
+    zone: Annotated[str, _one_of(L4_ZONES)]
+
+
+# --- one model -----------------------------------------------------------------------------------------------
+
+
+class Overrides(Section):
+    """`<alias>:*`: what a stack may change of a catalog entry, one subclass an engine."""
+
+    ENGINE_FIELDS: ClassVar[frozenset[str]] = frozenset()  # those that replace a field of the engine
+
+    @property
+    def asked_replicas(self) -> int:
+        """Replicas asked for; an engine that runs elsewhere has none."""
+        return 0
+
+    @property
+    def asked_claim_gib(self) -> int | None:
+        """Size asked for the claim, GiB."""
+        return None
+
+    @property
+    def asked_context(self) -> int | None:
+        """Context asked for, tokens."""
+        return None
+
+    def apply(self, spec: ModelSpec) -> ModelSpec:
+        """The entry with the overridden fields replaced."""
+        changed = self.model_dump(include=set(self.ENGINE_FIELDS), exclude_none=True)
+        if not changed and self.asked_context is None:
+            return spec
+        engine = spec.engine.model_copy(update=changed)
+        return spec.model_copy(update={"engine": engine, "context": self.asked_context or spec.context})
+
+
+class _RunsHere(Overrides):
+    replicas: Annotated[Whole, Field(ge=0)] = 0
+    claim_gib: Positive | None = None
+
+    @property
+    def asked_replicas(self) -> int:
+        return self.replicas
+
+    @property
+    def asked_claim_gib(self) -> int | None:
+        return self.claim_gib
+
+
+class VllmOverrides(_RunsHere):
+    """`<alias>:*` of a model on vLLM."""
+
+    ENGINE_FIELDS = frozenset({"gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens"})
+
+    max_model_len: Positive | None = None
+    gpu_memory_utilization: Annotated[Number, Field(gt=0, le=1)] | None = None
+    max_num_seqs: Positive | None = None
+    max_num_batched_tokens: Positive | None = None
+
+    @property
+    def asked_context(self) -> int | None:
+        return self.max_model_len
+
+
+class TeiOverrides(_RunsHere):
+    """`<alias>:*` of a model on text-embeddings-inference."""
+
+    ENGINE_FIELDS = frozenset({"max_batch_tokens", "max_client_batch_size"})
+
+    max_batch_tokens: Positive | None = None
+    max_client_batch_size: Positive | None = None
+
+
+class ExternalOverrides(Overrides):
+    """`<alias>:*` of an external provider: nothing of it runs here, so nothing can be set."""
+
+
+OVERRIDES: Mapping[type, type[Overrides]] = {
+    VllmEngine: VllmOverrides,
+    TeiEngine: TeiOverrides,
+    ExternalProvider: ExternalOverrides,
+}

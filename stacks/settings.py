@@ -1,0 +1,278 @@
+"""Stack config, typed: the one place that reads Pulumi config.
+
+`read()` takes everything the engine hands over, in every namespace. `parse()` turns it into `Settings` and a
+list of problems, and is pure. The CLI validates nothing in foreign namespaces (`coder-chat:replicas`), so every
+namespace, key and value is checked here, and all that is wrong is reported at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import pulumi
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from models.catalog import Group
+from models.spec import ModelSpec
+from stacks.problems import Problem, did_you_mean, nearest
+from stacks.secrets import SECRETS, SecretKey
+from stacks.sections import OVERRIDES, Gcp, Overrides, Platform, Section
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True)
+class RawConfig:
+    """All config of a stack, unparsed: `namespace:key` to the string that the CLI hands to the program."""
+
+    project: str
+    stack: str
+    values: Mapping[str, str]
+    # What config encrypts, with the clear value where the engine has decrypted it.
+    secrets: Mapping[str, str | None] = field(default_factory=dict[str, "str | None"], repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator asked for, typed. An invalid value is left at its default and listed as a problem."""
+
+    project: str
+    stack: str
+    platform: Platform
+    gcp: Gcp | None
+    models: Mapping[str, Overrides]  # by alias, of those that config mentions
+    secrets: frozenset[str]  # keys of the secrets that are set
+
+
+def read() -> RawConfig:
+    """Everything that the running engine handed to this program."""
+    runtime = pulumi.runtime.config
+    config = cast("dict[str, str]", runtime.CONFIG.get() or runtime.get_config_env())
+    secret = {key for key in config if runtime.is_config_secret(key)}
+    return RawConfig(
+        project=pulumi.get_project(),
+        stack=pulumi.get_stack(),
+        values={key: value for key, value in config.items() if key not in secret},
+        secrets={key: config[key] for key in secret},
+    )
+
+
+def secret_output(secret: SecretKey) -> pulumi.Output[str]:
+    """The value of a secret of the running stack, marked secret."""
+    return pulumi.Config().require_secret(secret.key)
+
+
+def parse(
+    raw: RawConfig, catalog: Mapping[str, ModelSpec], groups: Mapping[str, Group]
+) -> tuple[Settings, list[Problem]]:
+    """Settings, and everything that is wrong with the config."""
+    sections: dict[str, dict[str, str]] = {}
+    for full_key, value in raw.values.items():
+        namespace, _, key = full_key.partition(":")
+        sections.setdefault(namespace, {})[key] = value
+    own = sections.pop(raw.project, {})
+    gcp_values = sections.pop("gcp", {})
+    sections.pop("pulumi", None)  # the engine's own
+    problems = list(_secret_problems(raw, own))
+
+    platform, found = _section(Platform, raw.project, {k: v for k, v in own.items() if k not in SECRETS})
+    problems += found
+    problems += _group_problems(raw.project, platform, groups)
+
+    gcp: Gcp | None = None
+    if platform.target == "gke":
+        gcp, found = _gcp(gcp_values)
+        problems += found
+    else:
+        problems += [
+            Problem(
+                f"gcp:{key} is set, but this stack's target is {platform.target!r}, so nothing reads it",
+                f"pulumi config rm gcp:{key}",
+            )
+            for key in gcp_values
+        ]
+
+    models: dict[str, Overrides] = {}
+    for namespace, values in sections.items():
+        if namespace in catalog:
+            cls = OVERRIDES[type(catalog[namespace].engine)]
+            models[namespace], found = _section(cls, namespace, values)
+            problems += found
+        else:
+            problems += _unknown_namespace(namespace, values, [*catalog, raw.project, "gcp"])
+    named = (key.partition(":") for key in raw.secrets)
+    set_secrets = frozenset(key for namespace, _, key in named if namespace == raw.project)
+    settings = Settings(raw.project, raw.stack, platform, gcp, models, set_secrets)
+    return settings, problems
+
+
+# --- sections ------------------------------------------------------------------------------------------------
+
+
+def _section(cls: type[S], namespace: str, values: Mapping[str, str]) -> tuple[S, list[Problem]]:
+    """The section with what is invalid left out, and a problem for each of those."""
+    problems: list[Problem] = []
+    decoded: dict[str, Any] = {}
+    for key, value in values.items():
+        decoded[key] = value
+        if value.lstrip().startswith(("{", "[")):
+            try:
+                decoded[key] = json.loads(value)
+            except json.JSONDecodeError as error:
+                problems.append(
+                    Problem(
+                        f"{namespace}:{key} is not valid JSON: {error}", f"pulumi config rm {namespace}:{key}"
+                    )
+                )
+                del decoded[key]
+    while True:
+        try:
+            return cls.model_validate(decoded), problems
+        except ValidationError as failure:
+            for error in failure.errors():
+                problems.append(_problem(cls, namespace, decoded, error))
+                _drop(decoded, error["loc"])
+
+
+def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
+    """Remove what an error points at; the outermost key where the path leads through something else."""
+    inner: Any = values
+    for part in loc[:-1]:
+        if not isinstance(inner, dict) or part not in inner:
+            values.pop(cast("str", loc[0]), None)
+            return
+        inner = cast("dict[Any, Any]", inner)[part]
+    if isinstance(inner, dict):
+        cast("dict[Any, Any]", inner).pop(loc[-1], None)
+    else:
+        values.pop(cast("str", loc[0]), None)
+
+
+def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], error: ErrorDetails) -> Problem:
+    """One validation error in the words of the config."""
+    path = tuple(str(part) for part in error["loc"])
+    key = f"{namespace}:{'.'.join(path)}"
+    known, default = _fields_at(cls, path)
+    if error["type"] == "extra_forbidden":
+        if not known:
+            return Problem(
+                f"{key} is set, but nothing of this model runs here, so there is nothing to set", _remove(key)
+            )
+        return Problem(
+            f"{key} is not a setting, so nothing reads it; {did_you_mean(path[-1], known)}",
+            _rename(key, nearest(path[-1], known), error["input"]),
+        )
+    if error["type"] == "missing":
+        return Problem(f"{key} is not set, and there is no default", f"pulumi config set {key} <value>")
+    context = error.get("ctx", {})
+    reason = str(context["error"]) if "error" in context else error["msg"].replace("Input should", "must")
+    if match := re.search(r"did you mean '(.+)'", reason):
+        default = match.group(1)
+    return Problem(
+        f"{key} is {_show(error['input'])}: {reason}",
+        _set(key, default) if default is not None else _remove(key),
+    )
+
+
+def _fields_at(cls: type[Section], path: tuple[str, ...]) -> tuple[list[str], object]:
+    """Keys that exist beside the last part of a path, and the default of that part if it is a plain value."""
+    for part in path[:-1]:
+        inner = next((f.annotation for f in cls.model_fields.values() if f.alias == part), None)
+        if not (isinstance(inner, type) and issubclass(inner, Section)):
+            return [], None
+        cls = inner
+    known = {f.alias or name: f for name, f in cls.model_fields.items()}
+    default = known[path[-1]].default if path[-1] in known else None
+    return list(known), default if isinstance(default, str | int | float) else None
+
+
+def _gcp(values: Mapping[str, str]) -> tuple[Gcp | None, list[Problem]]:
+    """The GCP section, None where it cannot be used: it has no defaults to fall back on."""
+    try:
+        return Gcp.model_validate(values), []
+    except ValidationError as failure:
+        return None, [_problem(Gcp, "gcp", values, error) for error in failure.errors()]
+
+
+def _group_problems(project: str, platform: Platform, groups: Mapping[str, Group]) -> Iterator[Problem]:
+    for name, enabled in platform.groups.items():
+        key = f"{project}:groups.{name}"
+        if name not in groups:
+            yield Problem(
+                f"{key}: there is no group '{name}', so nothing is enabled; {did_you_mean(name, groups)}",
+                _rename(key, nearest(name, groups), str(enabled).lower()),
+            )
+        elif enabled and (reason := groups[name].unavailable):
+            yield Problem(f"{key} is true, but the group cannot be enabled: {reason}", _set(key, "false"))
+
+
+def _secret_problems(raw: RawConfig, own: Mapping[str, str]) -> Iterator[Problem]:
+    """Secrets in clear text, of the wrong shape, or misspelt. No value is ever shown."""
+    for key in own.keys() & SECRETS.keys():
+        yield Problem(
+            f"{raw.project}:{key} stands in the stack file in clear text, for everyone who can read it",
+            f"pulumi config rm {key} && {SECRETS[key].command}   # a new value: the old one is known",
+        )
+    for full_key, value in raw.secrets.items():
+        namespace, _, key = full_key.partition(":")
+        if namespace != raw.project or key not in SECRETS:
+            yield Problem(
+                f"{full_key} is set as a secret, but there is no such secret; {did_you_mean(key, SECRETS)}",
+                f"pulumi config rm {full_key}",
+            )
+        elif value is not None and not re.fullmatch(SECRETS[key].pattern, value):
+            yield Problem(f"{full_key} (value not shown) must {SECRETS[key].must}", SECRETS[key].command)
+
+
+def _unknown_namespace(namespace: str, values: Mapping[str, str], known: list[str]) -> Iterator[Problem]:
+    match = nearest(namespace, known)
+    for key, value in values.items():
+        full = f"{namespace}:{key}"
+        remedy = f"pulumi config rm {full}"
+        if match:
+            remedy += f" && pulumi config set {match}:{key} {value}"
+        yield Problem(
+            f"{full} is {_show(value)}, but '{namespace}' is no model and no other namespace of this program, "
+            f"so nothing reads it; {did_you_mean(namespace, known)}",
+            remedy,
+        )
+
+
+# --- commands ------------------------------------------------------------------------------------------------
+
+
+def _key_argument(key: str) -> str:
+    return f"--path '{key}'" if "." in key else key
+
+
+def _set(key: str, value: object) -> str:
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"pulumi config set {_key_argument(key)} {shown}"
+
+
+def _remove(key: str) -> str:
+    return f"pulumi config rm {_key_argument(key)}"
+
+
+def _rename(key: str, to: str | None, value: object) -> str:
+    """Remove a misspelt key, and set the one that was meant if there is one."""
+    if to is None:
+        return _remove(key)
+    head, separator, _ = key.rpartition("." if "." in key else ":")
+    return f"{_remove(key)} && {_set(head + separator + to, value)}"
+
+
+def _show(value: object) -> str:
+    text = (
+        json.dumps(value)
+        if isinstance(value, dict | list)
+        else repr(value)
+        if isinstance(value, str)
+        else str(value)
+    )
+    return text if len(text) <= 60 else f"{text[:57]}..."
