@@ -42,9 +42,7 @@ class Group(Spec):
 
 GROUPS: Mapping[str, Group] = {
     "baseline": Group(summary="the small model that benchmarks and smoke tests run on"),
-    "coding-assistant": Group(
-        summary="chat, fill-in-the-middle and tool-using models for editors and agents"
-    ),
+    "coding-assistant": Group(summary="chat, fill-in-the-middle and tool-using models for editors and agents"),
     "retrieval": Group(summary="embeddings for @codebase and RAG"),
     "providers": Group(
         summary="external providers behind the same keys and budgets",
@@ -75,8 +73,12 @@ def _config_json(model_id: str, evidence: Evidence, size: Evidence) -> tuple[Sou
     )
 
 
-_REPORTED = Source(
-    facts="alias, context, price, target, evaluation", where=_REFERENCE, evidence=Evidence.REPORTED
+_REPORTED = Source(facts="alias, context, price, target, evaluation", where=_REFERENCE, evidence=Evidence.REPORTED)
+
+_PINNED = Source(
+    facts="revision",
+    where="6 to 10 public repositories pin this commit; `ops pin` compares it with the hub",
+    evidence=Evidence.REPORTED,
 )
 
 _ENTRIES = (
@@ -90,12 +92,12 @@ _ENTRIES = (
         engine=VllmEngine(image=VLLM, max_num_seqs=128),
         context=8192,
         weights=Weights(
-            revision=None,
+            revision="7ae557604adf67be50417f59c2c2f167def9a775",
             format="safetensors",
             quantization=Quantization.NONE,
             dtype="bfloat16",
             files=_QWEN_FILES,
-            bytes_on_disk=988_000_000,
+            bytes_on_disk=999_586_347,
             architecture=DecoderArchitecture(
                 parameters=494_000_000,
                 layers=24,
@@ -120,6 +122,7 @@ _ENTRIES = (
         licence=_apache("recalled", Evidence.MEMORY),
         sources=(
             _REPORTED,
+            _PINNED,
             *_config_json("Qwen/Qwen2.5-0.5B-Instruct", Evidence.VERIFIED, Evidence.DERIVED),
         ),
     ),
@@ -133,7 +136,7 @@ _ENTRIES = (
         engine=VllmEngine(image=VLLM, kernel="awq_marlin"),
         context=16_384,
         weights=Weights(
-            revision=None,
+            revision="8e8ed243bbe6f9a5aff549a0924562fc719b2b8a",
             format="safetensors",
             quantization=Quantization.AWQ,
             dtype="float16",
@@ -157,6 +160,7 @@ _ENTRIES = (
         licence=_apache("model card", Evidence.VERIFIED),
         sources=(
             _REPORTED,
+            _PINNED,
             *_config_json("Qwen/Qwen2.5-Coder-7B-Instruct-AWQ", Evidence.VERIFIED, Evidence.VERIFIED),
         ),
     ),
@@ -171,7 +175,7 @@ _ENTRIES = (
         engine=VllmEngine(image=VLLM, max_num_seqs=128),
         context=8192,
         weights=Weights(
-            revision=None,
+            revision="df3ce67c0e24480f20468b6ef2894622d69eb73b",
             format="safetensors",
             quantization=Quantization.NONE,
             dtype="bfloat16",
@@ -193,7 +197,7 @@ _ENTRIES = (
         slo=_NO_TARGET,
         evaluation=Evaluation(status="validated", result="FIM /v1/completions answers, direct and by key"),
         licence=_apache("recalled", Evidence.MEMORY),
-        sources=(_REPORTED, *_config_json("Qwen/Qwen2.5-Coder-1.5B", Evidence.VERIFIED, Evidence.DERIVED)),
+        sources=(_REPORTED, _PINNED, *_config_json("Qwen/Qwen2.5-Coder-1.5B", Evidence.VERIFIED, Evidence.DERIVED)),
     ),
     ModelSpec(
         alias="coder-agent",
@@ -205,7 +209,7 @@ _ENTRIES = (
         engine=VllmEngine(image=VLLM, kernel="awq_marlin", max_num_seqs=32, tool_call_parser="hermes"),
         context=16_384,
         weights=Weights(
-            revision=None,
+            revision="eb3172f06a6d6b3a15f08947b0668d782e4d2d2c",
             format="safetensors",
             quantization=Quantization.AWQ,
             dtype="float16",
@@ -229,6 +233,7 @@ _ENTRIES = (
         licence=_apache("model card", Evidence.VERIFIED),
         sources=(
             _REPORTED,
+            _PINNED,
             *_config_json("Qwen/Qwen2.5-Coder-14B-Instruct-AWQ", Evidence.MEMORY, Evidence.VERIFIED),
         ),
     ),
@@ -266,14 +271,10 @@ _ENTRIES = (
         licence=Licence(
             name="qwen-research",
             commercial_use=False,
-            source=Source(
-                facts="name (verified), terms (recalled)", where="model card", evidence=Evidence.MEMORY
-            ),
+            source=Source(facts="name (verified), terms (recalled)", where="model card", evidence=Evidence.MEMORY),
         ),
         sources=(
-            Source(
-                facts="alias, model, served name, context, price", where=_DAY_2, evidence=Evidence.REPORTED
-            ),
+            Source(facts="alias, model, served name, context, price", where=_DAY_2, evidence=Evidence.REPORTED),
             *_config_json("Qwen/Qwen2.5-Coder-3B-Instruct-AWQ", Evidence.VERIFIED, Evidence.VERIFIED),
         ),
     ),
@@ -285,16 +286,14 @@ _ENTRIES = (
         # bge rather than nomic-embed-text: TEI's strict parser rejects nomic's config.json.
         model_id="BAAI/bge-base-en-v1.5",
         served_name="bge-base-en-v1.5",
-        engine=TeiEngine(
-            image=TEI_CPU, pooling="cls", max_batch_tokens=4096, max_client_batch_size=32, cpu=0.5
-        ),
+        engine=TeiEngine(image=TEI_CPU, pooling="cls", max_batch_tokens=4096, max_client_batch_size=32, cpu=0.5),
         context=512,
         weights=Weights(
-            revision=None,
+            revision="a5beb1e3e68b9ab74eb54cfd186867f64f240e1a",
             format="safetensors",
             quantization=Quantization.NONE,
             dtype="float32",
-            files=("model.safetensors", "*.json", "1_Pooling/config.json", "vocab.txt"),
+            files=("model.safetensors", "*.json", "vocab.txt"),
             bytes_on_disk=438_000_000,
             architecture=EncoderArchitecture(
                 parameters=109_000_000,
@@ -308,15 +307,13 @@ _ENTRIES = (
         ),
         price=PerToken(input_usd_per_mtok=0.1, output_usd_per_mtok=0),
         slo=Slo(note="none: a batch job's latency is not a target"),
-        evaluation=Evaluation(
-            status="validated", result="registered; budgets bind (the proof that needs no GPU)"
-        ),
+        evaluation=Evaluation(status="validated", result="registered; budgets bind (the proof that needs no GPU)"),
         licence=Licence(
             name="MIT",
             commercial_use=True,
             source=Source(facts="licence", where="recalled", evidence=Evidence.MEMORY),
         ),
-        sources=(_REPORTED, *_config_json("BAAI/bge-base-en-v1.5", Evidence.VERIFIED, Evidence.MEMORY)),
+        sources=(_REPORTED, _PINNED, *_config_json("BAAI/bge-base-en-v1.5", Evidence.VERIFIED, Evidence.MEMORY)),
     ),
     ModelSpec(
         alias="claude-haiku",

@@ -2,48 +2,56 @@
 
 from models.spec import Evidence, Image, Source
 
-_REFERENCE = "reference deployment, model catalog: vLLM v0.23.0"
-
 VLLM = Image(
     registry="docker.io",
     repository="vllm/vllm-openai",
     tag="v0.23.0",
-    digest=None,
+    digest="sha256:6d8429e38e3747723ca07ee1b17972e09bb9c51c4032b266f24fb1cc3b22ed8f",
+    # The image's default user is root; 2000:0 is the unprivileged one that it is built for.
     uid=2000,
     gid=0,
     home="/home/vllm",
+    # CUDA 13.0; the -cu129 tag runs on older drivers.
     min_driver="580.65",
     compressed_gib=10,
     source=Source(
-        facts="tag; CUDA 13, hence driver 580.65; user 2000:0 and home of a derived image of mid-2026; size",
-        where=f"{_REFERENCE}; FACTS of the project, GKE traps; size recalled",
-        evidence=Evidence.MEMORY,
+        facts="user, home, CUDA (verified in docker/Dockerfile); digest (pinned so by 8 public repositories)",
+        where="vllm-project/vllm v0.23.0 docker/Dockerfile; size recalled",
+        evidence=Evidence.REPORTED,
     ),
 )
 
 TEI_CPU = Image(
     registry="ghcr.io",
     repository="huggingface/text-embeddings-inference",
-    tag="cpu-1.8",
-    digest=None,
+    tag="cpu-1.9.3",
+    digest="sha256:ad950d30878eceb72aaf32024d26fa2b1d04a75304fa0b4776b49aa1941fea07",
+    # The image's default user is root; it needs nothing of it on an unprivileged port.
     uid=1000,
     gid=1000,
-    home="/tmp",  # noqa: S108  a mount of its own in the pod
+    home="/tmp",  # noqa: S108  a volume of the pod
     compressed_gib=0.7,
-    source=Source(facts="tag, size", where="recalled", evidence=Evidence.MEMORY),
+    source=Source(
+        facts="options (verified in router/src/main.rs); digest (pinned so by 10 public repositories)",
+        where="huggingface/text-embeddings-inference v1.9.3; size recalled",
+        evidence=Evidence.REPORTED,
+    ),
 )
 
 LITELLM = Image(
     registry="ghcr.io",
-    repository="berriai/litellm-non_root",
+    repository="berriai/litellm",
     tag="v1.106.2",
     digest=None,
-    uid=65534,
-    gid=65534,
+    # Newer images run as 65532 with group 0 owning what must be writable; older ones take any user of group 0.
+    uid=65532,
+    gid=0,
     home="/app",
     compressed_gib=0.9,
     source=Source(
-        facts="version", where="measured with the PyPI package of that version", evidence=Evidence.MEMORY
+        facts="version (run from its PyPI package); user, paths, huggingface_hub inside (Dockerfile of 1.106)",
+        where="BerriAI/litellm Dockerfile; the tag itself was not seen; size recalled",
+        evidence=Evidence.REPORTED,
     ),
 )
 
@@ -51,12 +59,14 @@ POSTGRES = Image(
     registry="docker.io",
     repository="library/postgres",
     tag="17.6",
-    digest=None,
+    digest="sha256:00bc86618629af00d2937fdc5a5d63db3ff8450acf52f0636ec813c7f4902929",
     uid=999,
     gid=999,
     home="/var/lib/postgresql",
     compressed_gib=0.2,
     source=Source(
-        facts="user 999, major version", where="recalled from the official image", evidence=Evidence.MEMORY
+        facts="digest (pinned so by 6 public repositories); user 999 (recalled)",
+        where="docker-library/postgres; size recalled",
+        evidence=Evidence.REPORTED,
     ),
 )

@@ -1,0 +1,100 @@
+"""A managed PostgreSQL for the gateway, on a private address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_gcp import compute, servicenetworking, sql
+
+from components.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
+from components.network_policies import cidr_peer
+from components.place import Place
+from components.secrets import opaque_secret
+
+TIER = "db-g1-small"
+# A fixed range, so that the gateway's egress policy can name it before the instance exists.
+_ADDRESS, _PREFIX = "10.16.0.0", 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudSqlArgs:
+    """`name` of the instance cannot be used again for a week after a deletion."""
+
+    name: str
+    region: str
+    network_id: pulumi.Input[str]
+    gib: int
+    password: pulumi.Input[str]
+    place: Place
+
+
+class CloudSql(pulumi.ComponentResource):
+    """Protected instance with backups, its private connection, database, user, and the password's Secret."""
+
+    database: Database
+
+    def __init__(self, name: str, args: CloudSqlArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:gke:CloudSql", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        secret = opaque_secret(
+            PASSWORD_SECRET, args.place.namespace, {PASSWORD: args.password}, args.place.keeping(self)
+        )
+        addresses = compute.GlobalAddress(
+            "sql-addresses",
+            name=f"{args.name}-sql",
+            purpose="VPC_PEERING",
+            address_type="INTERNAL",
+            address=_ADDRESS,
+            prefix_length=_PREFIX,
+            network=args.network_id,
+            opts=child,
+        )
+        connection = servicenetworking.Connection(
+            "sql-connection",
+            network=args.network_id,
+            service="servicenetworking.googleapis.com",
+            reserved_peering_ranges=[addresses.name],
+            opts=child,
+        )
+        instance = sql.DatabaseInstance(
+            "sql",
+            name=args.name,
+            region=args.region,
+            database_version="POSTGRES_17",
+            deletion_protection=True,
+            settings=sql.DatabaseInstanceSettingsArgs(
+                tier=TIER,
+                edition="ENTERPRISE",
+                disk_size=args.gib,
+                disk_autoresize=True,
+                deletion_protection_enabled=True,
+                ip_configuration=sql.DatabaseInstanceSettingsIpConfigurationArgs(
+                    ipv4_enabled=False, private_network=args.network_id, ssl_mode="ENCRYPTED_ONLY"
+                ),
+                backup_configuration=sql.DatabaseInstanceSettingsBackupConfigurationArgs(
+                    enabled=True, point_in_time_recovery_enabled=True
+                ),
+            ),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[connection],
+                protect=True,
+                # The disk grows by itself; asking for the old size would be a shrink, which is a replacement.
+                ignore_changes=["settings.diskSize"],
+            ),
+        )
+        database = sql.Database(
+            "sql-database",
+            name=NAME,
+            instance=instance.name,
+            opts=pulumi.ResourceOptions(parent=self, protect=True),
+        )
+        user = sql.User("sql-user", name=USER, instance=instance.name, password=args.password, opts=child)
+        self.database = Database(
+            host=instance.private_ip_address,
+            ssl_mode="require",
+            peer=cidr_peer(f"{_ADDRESS}/{_PREFIX}"),
+            ready=(secret, database, user),
+        )
+        self.register_outputs({})

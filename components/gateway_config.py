@@ -1,0 +1,83 @@
+"""LiteLLM's configuration, rendered from registrations. Pure: what comes in decides what comes out.
+
+It says nothing of which model is up, so a model that is scaled does not roll the gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from components.registration import Registration
+from models.spec import PerAudioSecond, PerQuery, PerToken, Price, Task
+
+# Route and mode of each task. A base model gets the raw prompt: the chat route would wrap it in a template.
+_ROUTES = {
+    Task.CHAT: ("openai", "chat"),
+    Task.AGENT: ("openai", "chat"),
+    Task.FIM: ("text-completion-openai", "completion"),
+    Task.EMBEDDING: ("openai", "embedding"),
+}
+_MILLION = 1_000_000
+
+
+def price_fields(price: Price) -> dict[str, float]:
+    """LiteLLM's price fields, in US dollars per token, second or query.
+
+    Without them a self-hosted model costs nothing and no budget ever binds.
+    """
+    match price:
+        case PerToken():
+            fields = {
+                "input_cost_per_token": price.input_usd_per_mtok / _MILLION,
+                "output_cost_per_token": price.output_usd_per_mtok / _MILLION,
+            }
+            if price.cached_input_usd_per_mtok is not None:
+                fields["cache_read_input_token_cost"] = price.cached_input_usd_per_mtok / _MILLION
+            return fields
+        case PerAudioSecond():
+            return {"input_cost_per_second": price.usd_per_second, "output_cost_per_second": 0.0}
+        case PerQuery():
+            return {"input_cost_per_query": price.usd_per_query}
+
+
+def model_entry(model: Registration) -> dict[str, Any]:
+    """One element of `model_list`."""
+    provider, mode = _ROUTES[model.task]
+    return {
+        "model_name": model.alias,
+        "litellm_params": {
+            "model": f"{provider}/{model.served_name}",
+            "api_base": model.api_base,
+            "api_key": "os.environ/UPSTREAM_API_KEY",
+            **price_fields(model.price),
+        },
+        "model_info": {
+            "mode": mode,
+            "max_input_tokens": model.context,
+            **({"supports_function_calling": True} if model.tools else {}),
+        },
+    }
+
+
+def gateway_config(models: Sequence[Registration]) -> dict[str, Any]:
+    """The whole of config.yaml. Secrets are named, never held: LiteLLM reads them from its environment."""
+    return {
+        "model_list": [model_entry(model) for model in models],
+        "general_settings": {
+            "master_key": "os.environ/LITELLM_MASTER_KEY",
+            "database_url": "os.environ/DATABASE_URL",
+            # Models added at run time by the admin API live in the database, beside those of the catalog.
+            "store_model_in_db": True,
+        },
+        "litellm_settings": {
+            # Parameters that an engine does not know are dropped instead of failing the request.
+            "drop_params": True,
+            # Prompts and answers stay out of logs.
+            "turn_off_message_logging": True,
+            # One deployment an alias: a retry or a cool-down can only make an outage longer.
+            "num_retries": 0,
+            "request_timeout": 600,
+        },
+        "router_settings": {"disable_cooldowns": True, "num_retries": 0},
+    }

@@ -1,0 +1,171 @@
+"""A zonal GKE cluster with its system pool, and how to reach it without a stored token."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_gcp import container, projects, serviceaccount
+
+from components.gke_network import PODS_RANGE, SERVICES_RANGE
+
+_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]  # what a node may do is decided by its role
+SYSTEM_BOOT_DISK_GIB = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class GkeClusterArgs:
+    """`system_machine_type` and `system_nodes` hold everything that needs no GPU."""
+
+    name: str
+    project: str
+    zone: str
+    network_id: pulumi.Input[str]
+    subnetwork_id: pulumi.Input[str]
+    system_machine_type: str
+    system_nodes: int
+    deletion_protection: bool
+
+
+class GkeCluster(pulumi.ComponentResource):
+    """Node service account with the least role, cluster, system pool.
+
+    Deliberately zonal: the management fee of one zonal cluster is free, and the one GPU is in one zone anyway.
+    The control plane answers on its DNS name, to callers that IAM lets in, and on no IP address.
+    """
+
+    name: pulumi.Output[str]
+    node_service_account: pulumi.Output[str]  # e-mail
+    kubeconfig: pulumi.Output[str]
+    system_pool: container.NodePool
+
+    def __init__(self, name: str, args: GkeClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:gke:GkeCluster", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        account = serviceaccount.Account(
+            "nodes",
+            account_id=f"{args.name[:22]}-nodes".replace("--", "-"),
+            display_name=f"Nodes of {args.name}",
+            opts=child,
+        )
+        member = pulumi.Output.concat("serviceAccount:", account.email)
+        role = projects.IAMMember(
+            "nodes-role",
+            project=args.project,
+            role="roles/container.defaultNodeServiceAccount",
+            member=member,
+            opts=child,
+        )
+        cluster = container.Cluster(
+            "cluster",
+            name=args.name,
+            location=args.zone,
+            network=args.network_id,
+            subnetwork=args.subnetwork_id,
+            networking_mode="VPC_NATIVE",
+            ip_allocation_policy=container.ClusterIpAllocationPolicyArgs(
+                cluster_secondary_range_name=PODS_RANGE, services_secondary_range_name=SERVICES_RANGE
+            ),
+            private_cluster_config=container.ClusterPrivateClusterConfigArgs(enable_private_nodes=True),
+            control_plane_endpoints_config=container.ClusterControlPlaneEndpointsConfigArgs(
+                dns_endpoint_config=container.ClusterControlPlaneEndpointsConfigDnsEndpointConfigArgs(
+                    allow_external_traffic=True
+                ),
+                ip_endpoints_config=container.ClusterControlPlaneEndpointsConfigIpEndpointsConfigArgs(
+                    enabled=False
+                ),
+            ),
+            # Dataplane V2 enforces network policies. It cannot be turned on later without another cluster.
+            datapath_provider="ADVANCED_DATAPATH",
+            workload_identity_config=container.ClusterWorkloadIdentityConfigArgs(
+                workload_pool=f"{args.project}.svc.id.goog"
+            ),
+            release_channel=container.ClusterReleaseChannelArgs(channel="REGULAR"),
+            monitoring_config=container.ClusterMonitoringConfigArgs(
+                enable_components=["SYSTEM_COMPONENTS"],
+                managed_prometheus=container.ClusterMonitoringConfigManagedPrometheusArgs(enabled=True),
+            ),
+            cost_management_config=container.ClusterCostManagementConfigArgs(enabled=True),
+            # A cluster cannot be made without a pool; this one lives for minutes, as the least account.
+            remove_default_node_pool=True,
+            initial_node_count=1,
+            node_config=container.ClusterNodeConfigArgs(service_account=account.email, oauth_scopes=_SCOPES),
+            deletion_protection=args.deletion_protection,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[role],
+                protect=args.deletion_protection,
+                # Both describe the pool that is gone: the API reports another pool there, and a difference in
+                # either would replace the cluster.
+                ignore_changes=["initialNodeCount", "nodeConfig"],
+            ),
+        )
+        # The shape is part of the name: a machine type is not changed in place reliably, so it is a new pool.
+        pool_name = f"system-{args.system_machine_type}"
+        self.system_pool = container.NodePool(
+            pool_name,
+            name=pool_name,
+            cluster=cluster.name,
+            location=args.zone,
+            node_count=args.system_nodes,
+            management=container.NodePoolManagementArgs(auto_repair=True, auto_upgrade=True),
+            upgrade_settings=container.NodePoolUpgradeSettingsArgs(max_surge=1, max_unavailable=0),
+            node_config=container.NodePoolNodeConfigArgs(
+                machine_type=args.system_machine_type,
+                disk_type="pd-balanced",
+                disk_size_gb=SYSTEM_BOOT_DISK_GIB,
+                image_type="COS_CONTAINERD",
+                service_account=account.email,
+                oauth_scopes=_SCOPES,
+                gcfs_config=container.NodePoolNodeConfigGcfsConfigArgs(enabled=True),
+                shielded_instance_config=container.NodePoolNodeConfigShieldedInstanceConfigArgs(
+                    enable_secure_boot=True, enable_integrity_monitoring=True
+                ),
+                workload_metadata_config=container.NodePoolNodeConfigWorkloadMetadataConfigArgs(
+                    mode="GKE_METADATA"
+                ),
+            ),
+            opts=child,
+        )
+        self.name = cluster.name
+        self.node_service_account = account.email
+        endpoint = cluster.control_plane_endpoints_config.dns_endpoint_config.endpoint
+        self.kubeconfig = pulumi.Output.all(args.name, endpoint).apply(lambda values: exec_kubeconfig(*values))
+        self.register_outputs(
+            {
+                "name": self.name,
+                "nodeServiceAccount": self.node_service_account,
+                "kubeconfig": self.kubeconfig,
+            }
+        )
+
+
+def exec_kubeconfig(name: str, endpoint: str) -> str:
+    """A kubeconfig that asks Google's plugin for a token at each use, so that none is stored anywhere.
+
+    The DNS endpoint has a public certificate, so no CA either.
+    """
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "clusters": [{"name": name, "cluster": {"server": f"https://{endpoint}"}}],
+            "users": [
+                {
+                    "name": name,
+                    "user": {
+                        "exec": {
+                            "apiVersion": "client.authentication.k8s.io/v1beta1",
+                            "command": "gke-gcloud-auth-plugin",
+                            "installHint": "gcloud components install gke-gcloud-auth-plugin",
+                            "interactiveMode": "Never",
+                            "provideClusterInfo": True,
+                        }
+                    },
+                }
+            ],
+        }
+    )

@@ -1,0 +1,265 @@
+"""The gateway: LiteLLM in front of every model, with keys, budgets and prices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import yaml
+from pulumi_kubernetes.apps import v1 as apps
+from pulumi_kubernetes.batch import v1 as batch
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+from pulumi_kubernetes.policy import v1 as policy
+
+from components.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
+from components.database import PORT as DATABASE_PORT
+from components.gateway_config import gateway_config
+from components.network_policies import allow, any_namespace, deny_by_default, egress, ingress, namespace_peer
+from components.place import Place
+from components.pods import (
+    NAME_LABEL,
+    container_security,
+    env,
+    http_probe,
+    labels,
+    metadata,
+    pod_security,
+    resources,
+    scratch,
+    secret_env,
+    timeouts,
+)
+from components.registration import PORT as MODEL_PORT
+from components.registration import Registration
+from components.secrets import opaque_secret
+from components.serving_namespace import API_KEY, API_KEY_SECRET
+from models.cold_start import pull_seconds
+from models.images import LITELLM
+from models.needs import Needs
+
+APP = "litellm"
+MIGRATION = "litellm-migrate"
+PORT = 4000
+# Measured: 715 MB with a database, before traffic.
+NEEDS = Needs(cpu=0.25, gib=1.5, ephemeral_gib=1)
+_MIGRATION_S = 600  # LiteLLM's own limit for `prisma migrate deploy`
+_START_S = 300  # measured: 19 to 26 s on two cores; a quarter of a core takes ten times that
+_MASTER, _SALT = "litellm-master-key", "litellm-salt-key"
+_KEY = "key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteLlmGatewayArgs:
+    """`models` are those of enabled groups, up or not; `serving_namespaces` are where they answer."""
+
+    place: Place
+    image: str
+    replicas: int
+    models: Sequence[Registration]
+    serving_namespaces: tuple[str, ...]
+    database: Database
+    master_key: pulumi.Input[str]
+    salt_key: pulumi.Input[str]
+    upstream_api_key: pulumi.Input[str]
+
+
+class LiteLlmGateway(pulumi.ComponentResource):
+    """Secrets, rendered configuration, migration Job, Deployment, Service, disruption budget, policies.
+
+    The Job migrates the schema before the proxy rolls; the proxy itself never touches it, so two replicas
+    cannot race and a failed migration leaves the old proxy serving.
+    """
+
+    service_name: pulumi.Output[str]
+    url: pulumi.Output[str]
+
+    def __init__(self, name: str, args: LiteLlmGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:gateway:LiteLlmGateway", name, None, opts)
+        namespace = args.place.namespace
+        child = pulumi.ResourceOptions(parent=self)
+        self._policies(args)
+        secrets = [
+            opaque_secret(_MASTER, namespace, {_KEY: args.master_key}, child),
+            opaque_secret(API_KEY_SECRET, namespace, {API_KEY: args.upstream_api_key}, child),
+            # Another salt makes what the database holds unreadable: kept like the data, and immutable.
+            opaque_secret(_SALT, namespace, {_KEY: args.salt_key}, args.place.keeping(self), immutable=True),
+        ]
+        rendered = yaml.safe_dump(gateway_config(args.models), sort_keys=False)
+        config = core.ConfigMap(
+            f"{APP}-config",
+            metadata=metadata(f"{APP}-config", namespace, "gateway"),
+            data={"config.yaml": rendered},
+            opts=child,
+        )
+        migration = self._migration(args, [*secrets, *args.database.ready])
+        proxy = self._proxy(args, rendered, [migration, config])
+        service = core.Service(
+            APP,
+            metadata=metadata(APP, namespace, "gateway"),
+            spec=core.ServiceSpecArgs(
+                type="ClusterIP",
+                selector={NAME_LABEL: APP},
+                ports=[core.ServicePortArgs(name="http", port=PORT, target_port="http")],
+            ),
+            opts=child,
+        )
+        if args.replicas > 1:
+            policy.PodDisruptionBudget(
+                APP,
+                metadata=metadata(APP, namespace, "gateway"),
+                spec=policy.PodDisruptionBudgetSpecArgs(
+                    max_unavailable=1, selector=meta.LabelSelectorArgs(match_labels={NAME_LABEL: APP})
+                ),
+                opts=child,
+            )
+        self.service_name = service.metadata.name
+        self.url = pulumi.Output.concat("http://", proxy.metadata.name, f".{namespace}.svc.cluster.local:{PORT}/v1")
+        self.register_outputs({"serviceName": self.service_name, "url": self.url})
+
+    def _policies(self, args: LiteLlmGatewayArgs) -> None:
+        namespace = args.place.namespace
+        deny_by_default(namespace, self)
+        to_database = egress([args.database.peer], DATABASE_PORT)
+        allow(
+            APP,
+            namespace,
+            self,
+            # Every client in the cluster; the proxy itself asks for a key.
+            incoming=[ingress([any_namespace()], PORT)],
+            outgoing=[egress([namespace_peer(n) for n in args.serving_namespaces], MODEL_PORT), to_database],
+        )
+        allow(MIGRATION, namespace, self, outgoing=[to_database])
+
+    def _database_env(self, database: Database) -> list[core.EnvVarArgs]:
+        host = pulumi.Output.from_input(database.host)
+        return [
+            secret_env("DATABASE_PASSWORD", PASSWORD_SECRET, PASSWORD),
+            # The kubelet puts the password in, so it stands in no manifest.
+            core.EnvVarArgs(
+                name="DATABASE_URL",
+                value=pulumi.Output.concat(
+                    f"postgresql://{USER}:$(DATABASE_PASSWORD)@",
+                    host,
+                    f":{DATABASE_PORT}/{NAME}?sslmode={database.ssl_mode}",
+                ),
+            ),
+        ]
+
+    def _pod(
+        self,
+        container: core.ContainerArgs,
+        scratch_volumes: Sequence[core.VolumeArgs],
+        *,
+        restart_policy: str | None = None,
+    ) -> core.PodSpecArgs:
+        return core.PodSpecArgs(
+            automount_service_account_token=False,
+            enable_service_links=False,
+            security_context=pod_security(LITELLM),
+            restart_policy=restart_policy,
+            termination_grace_period_seconds=60,
+            containers=[container],
+            volumes=list(scratch_volumes),
+        )
+
+    def _migration(self, args: LiteLlmGatewayArgs, after: Sequence[pulumi.Resource]) -> batch.Job:
+        """The Job of one image: another image is another Job, whose success the proxy waits for."""
+        container = core.ContainerArgs(
+            name="migrate",
+            image=args.image,
+            command=["litellm"],
+            args=["--skip_server_startup"],
+            env=[*self._database_env(args.database), *env(**_COMMON_ENV, DISABLE_SCHEMA_UPDATE="false")],
+            resources=resources(NEEDS),
+            security_context=container_security(),
+            termination_message_policy="FallbackToLogsOnError",
+            volume_mounts=[_TMP[1]],
+        )
+        return batch.Job(
+            MIGRATION,
+            metadata=metadata(f"{MIGRATION}-{_digest(args.image)}", args.place.namespace, "gateway"),
+            spec=batch.JobSpecArgs(
+                backoff_limit=4,
+                active_deadline_seconds=_MIGRATION_S + pull_seconds(LITELLM),
+                template=core.PodTemplateSpecArgs(
+                    metadata=meta.ObjectMetaArgs(labels=labels(MIGRATION, "gateway")),
+                    spec=self._pod(container, [_TMP[0]], restart_policy="Never"),
+                ),
+            ),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=list(after),
+                custom_timeouts=timeouts(_MIGRATION_S + pull_seconds(LITELLM) + 60),
+            ),
+        )
+
+    def _proxy(self, args: LiteLlmGatewayArgs, rendered: str, after: Sequence[pulumi.Resource]) -> apps.Deployment:
+        namespace = args.place.namespace
+        deadline = _START_S + pull_seconds(LITELLM)
+        container = core.ContainerArgs(
+            name="litellm",
+            image=args.image,
+            command=["litellm"],
+            args=["--config", "/etc/litellm/config.yaml", "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104
+            env=[
+                *self._database_env(args.database),
+                secret_env("LITELLM_MASTER_KEY", _MASTER, _KEY),
+                secret_env("LITELLM_SALT_KEY", _SALT, _KEY),
+                secret_env("UPSTREAM_API_KEY", API_KEY_SECRET, API_KEY),
+                # The Job migrates; a proxy that did so too would race its twin.
+                *env(**_COMMON_ENV, DISABLE_SCHEMA_UPDATE="true"),
+            ],
+            ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
+            resources=resources(NEEDS),
+            security_context=container_security(),
+            startup_probe=http_probe("/health/liveliness", period=10, failures=_START_S // 10),
+            readiness_probe=http_probe("/health/readiness", period=10, failures=3, timeout=10),
+            liveness_probe=http_probe("/health/liveliness", period=20, failures=6, timeout=10),
+            termination_message_policy="FallbackToLogsOnError",
+            volume_mounts=[
+                core.VolumeMountArgs(name="config", mount_path="/etc/litellm", read_only=True),
+                _TMP[1],
+            ],
+        )
+        config = core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=f"{APP}-config"))
+        return apps.Deployment(
+            APP,
+            metadata=metadata(APP, namespace, "gateway"),
+            spec=apps.DeploymentSpecArgs(
+                replicas=args.replicas,
+                progress_deadline_seconds=deadline,
+                revision_history_limit=2,
+                strategy=apps.DeploymentStrategyArgs(
+                    type="RollingUpdate",
+                    rolling_update=apps.RollingUpdateDeploymentArgs(max_surge=1, max_unavailable=0),
+                ),
+                selector=meta.LabelSelectorArgs(match_labels={NAME_LABEL: APP}),
+                template=core.PodTemplateSpecArgs(
+                    metadata=meta.ObjectMetaArgs(
+                        labels=labels(APP, "gateway"),
+                        # LiteLLM reads its file at start only, so another file has to be another pod.
+                        annotations={"ai-platform/config": _digest(rendered)},
+                    ),
+                    spec=self._pod(container, [config, _TMP[0]]),
+                ),
+            ),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=list(after), custom_timeouts=timeouts(deadline * args.replicas + 60)
+            ),
+        )
+
+
+_TMP = scratch("tmp", "/tmp", "512Mi")  # noqa: S108  a volume
+_COMMON_ENV = {
+    # The bundled price map, so that a start needs no network.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_MIGRATION_DIR": "/tmp/migrations",  # noqa: S108
+    "XDG_CACHE_HOME": "/tmp/cache",  # noqa: S108
+}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

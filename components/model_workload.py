@@ -1,0 +1,217 @@
+"""The parts that every model served here has, whatever its engine: claim, staging, Deployment, Service.
+
+An engine's component brings its container; this module brings the rest of the contract.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes.apps import v1 as apps
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+from components.network_policies import PUBLIC_INTERNET, allow, egress, ingress, namespace_peer
+from components.place import Place
+from components.pods import (
+    NAME_LABEL,
+    container_security,
+    env,
+    labels,
+    metadata,
+    pod_security,
+    resources,
+    scratch,
+    secret_env,
+    skip_await,
+    timeouts,
+)
+from components.registration import PORT, Registration, registration
+from components.serving_namespace import HF_TOKEN, HF_TOKEN_SECRET, STAGING_CONFIG_MAP, STAGING_PROGRAM
+from models.cold_start import ColdStart
+from models.needs import TMP_GIB, Needs
+from models.spec import Image, ModelSpec, Weights
+
+CLAIM_PATH = "/model-cache"
+HUB_CACHE = f"{CLAIM_PATH}/hub"
+SERVED_LINK = f"{HUB_CACHE}/served"  # the staging program points it at the pinned snapshot
+TMP_VOLUME, TMP_MOUNT = scratch("tmp", "/tmp", f"{TMP_GIB}Gi")  # noqa: S108  a volume of the pod
+_PROGRAM_PATH = "/opt/stage"
+_COMPONENT = "model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelArgs:
+    """What every model component takes. `after` are Deployments that must have let go of the GPU first."""
+
+    spec: ModelSpec
+    place: Place
+    replicas: int
+    needs: Needs
+    cold_start: ColdStart
+    claim_gib: int
+    keep_weights: bool = True
+    gateway_namespace: str
+    metrics_namespaces: tuple[str, ...] = ("gmp-system",)
+    mirrors: Mapping[str, str] | None = None  # registry -> prefix that nodes pull through
+    after: Sequence[pulumi.Resource] = ()
+
+    def image(self, image: Image) -> str:
+        """The reference that a node pulls."""
+        return image.reference(mirror=(self.mirrors or {}).get(image.registry))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelObjects:
+    """What `model_objects` made."""
+
+    claim: core.PersistentVolumeClaim
+    deployment: apps.Deployment
+    service: core.Service
+    registration: Registration
+
+
+def weights_of(spec: ModelSpec) -> Weights:
+    """The weights of an entry that runs here. Raises ValueError for one that does not."""
+    if spec.weights is None:
+        raise ValueError(f"{spec.alias} has no weights to stage")
+    return spec.weights
+
+
+def _claim_name(spec: ModelSpec) -> str:
+    return f"{spec.alias}-model-cache"
+
+
+def _claim(args: ModelArgs, parent: pulumi.Resource) -> core.PersistentVolumeClaim:
+    name = _claim_name(args.spec)
+    return core.PersistentVolumeClaim(
+        name,
+        # The default class binds at first use, so a model at zero has a claim that nobody should wait for.
+        metadata=metadata(name, args.place.namespace, _COMPONENT, annotations=skip_await(True)),
+        spec=core.PersistentVolumeClaimSpecArgs(
+            access_modes=["ReadWriteOnce"],
+            resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{args.claim_gib}Gi"}),
+        ),
+        opts=args.place.keeping(parent, keep=args.keep_weights),
+    )
+
+
+def _stage(args: ModelArgs, image: Image) -> core.ContainerArgs:
+    """The init container that puts the weights on the claim."""
+    weights = weights_of(args.spec)
+    return core.ContainerArgs(
+        name="stage-weights",
+        image=args.image(image),
+        command=["python3", f"{_PROGRAM_PATH}/{STAGING_PROGRAM}"],
+        env=[
+            *env(
+                MODEL_ALIAS=args.spec.alias,
+                MODEL_ID=args.spec.model_id,
+                MODEL_REVISION=weights.revision or "",
+                MODEL_FILES=json.dumps(weights.files),
+                MODEL_BYTES=str(weights.bytes_on_disk),
+                STAGE_DEADLINE_S=str(args.cold_start.staging_deadline),
+                HF_HUB_CACHE=HUB_CACHE,
+                HF_HOME="/tmp/hf",  # noqa: S108  a volume of the pod
+                # The hub's defaults of 10 s fail on a slow answer; one transfer path is easier to bound than two.
+                HF_HUB_DOWNLOAD_TIMEOUT="60",
+                HF_HUB_ETAG_TIMEOUT="60",
+                HF_HUB_DISABLE_XET="1",
+                HF_HUB_DISABLE_TELEMETRY="1",
+                PYTHONDONTWRITEBYTECODE="1",
+            ),
+            *([secret_env("HF_TOKEN", HF_TOKEN_SECRET, HF_TOKEN)] if weights.gated else []),
+        ],
+        resources=resources(args.needs),
+        security_context=container_security(),
+        # The last lines of the log say why, also in `kubectl describe pod`.
+        termination_message_policy="FallbackToLogsOnError",
+        volume_mounts=[
+            core.VolumeMountArgs(name="model-cache", mount_path=CLAIM_PATH),
+            core.VolumeMountArgs(name="stage", mount_path=_PROGRAM_PATH, read_only=True),
+            TMP_MOUNT,
+        ],
+    )
+
+
+def model_objects(
+    args: ModelArgs,
+    parent: pulumi.Resource,
+    *,
+    engine: core.ContainerArgs,
+    engine_image: Image,
+    staging_image: Image,
+    extra_volumes: Sequence[core.VolumeArgs] = (),
+    node_selector: Mapping[str, str] | None = None,
+    tolerations: Sequence[core.TolerationArgs] = (),
+) -> ModelObjects:
+    """Claim, Deployment, Service, policy and registration of one model."""
+    spec, namespace = args.spec, args.place.namespace
+    claim = _claim(args, parent)
+    pod_volumes = [
+        core.VolumeArgs(
+            name="model-cache",
+            persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=_claim_name(spec)),
+        ),
+        core.VolumeArgs(name="stage", config_map=core.ConfigMapVolumeSourceArgs(name=STAGING_CONFIG_MAP)),
+        TMP_VOLUME,
+        *extra_volumes,
+    ]
+    deployment = apps.Deployment(
+        spec.alias,
+        metadata=metadata(spec.alias, namespace, _COMPONENT),
+        spec=apps.DeploymentSpecArgs(
+            replicas=args.replicas,
+            # A rolling update would surge a second pod that waits for the one GPU, or the one claim, for ever.
+            strategy=apps.DeploymentStrategyArgs(type="Recreate"),
+            progress_deadline_seconds=args.cold_start.progress_deadline,
+            revision_history_limit=2,
+            selector=meta.LabelSelectorArgs(match_labels={NAME_LABEL: spec.alias}),
+            template=core.PodTemplateSpecArgs(
+                metadata=meta.ObjectMetaArgs(labels=labels(spec.alias, _COMPONENT)),
+                spec=core.PodSpecArgs(
+                    automount_service_account_token=False,
+                    # A Service named vllm would set VLLM_PORT and kill the engine.
+                    enable_service_links=False,
+                    security_context=pod_security(engine_image),
+                    termination_grace_period_seconds=60,
+                    node_selector=dict(node_selector) if node_selector else None,
+                    tolerations=list(tolerations) or None,
+                    init_containers=[_stage(args, staging_image)],
+                    containers=[engine],
+                    volumes=pod_volumes,
+                ),
+            ),
+        ),
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            depends_on=[claim, *args.after],
+            custom_timeouts=timeouts(args.cold_start.await_timeout),
+        ),
+    )
+    service = core.Service(
+        spec.alias,
+        # The Service of a model at zero never has endpoints; waiting for them costs ten seconds each.
+        metadata=metadata(spec.alias, namespace, _COMPONENT, annotations=skip_await(args.replicas == 0) or None),
+        spec=core.ServiceSpecArgs(
+            type="ClusterIP",
+            selector={NAME_LABEL: spec.alias},
+            ports=[core.ServicePortArgs(name="http", port=PORT, target_port="http")],
+        ),
+        opts=pulumi.ResourceOptions(parent=parent),
+    )
+    callers = [namespace_peer(args.gateway_namespace), *(namespace_peer(n) for n in args.metrics_namespaces)]
+    allow(
+        spec.alias,
+        namespace,
+        parent,
+        incoming=[ingress(callers, PORT)],
+        # Staging only; init containers share the pod's policy.
+        outgoing=[egress([PUBLIC_INTERNET], 443)],
+    )
+    return ModelObjects(
+        claim=claim, deployment=deployment, service=service, registration=registration(spec, namespace)
+    )

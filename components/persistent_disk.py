@@ -1,0 +1,73 @@
+"""A disk of its own for data that must survive the cluster, and the volume that brings it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_gcp import compute
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+from components.place import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersistentDiskArgs:
+    """`claim` is the only claim that may bind the volume. `gcp` is the provider of the disk."""
+
+    name: str
+    project: str
+    zone: str
+    gib: int
+    claim: str
+    place: Place
+
+
+class PersistentDisk(pulumi.ComponentResource):
+    """A protected Compute Engine disk and a static PersistentVolume on it.
+
+    A claim's own disk goes with the cluster: destroying the cluster deletes the object that owns it. This disk is
+    protected instead, so `pulumi destroy --exclude-protected` keeps it in the cloud and in the state, and the
+    next `pulumi up` goes on with it.
+    """
+
+    volume: core.PersistentVolume
+
+    def __init__(self, name: str, args: PersistentDiskArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:gke:PersistentDisk", name, None, opts)
+        disk = compute.Disk(
+            args.name,
+            name=args.name,
+            zone=args.zone,
+            type="pd-balanced",
+            size=args.gib,
+            opts=pulumi.ResourceOptions(parent=self, protect=True),
+        )
+        handle = f"projects/{args.project}/zones/{args.zone}/disks/{args.name}"
+        zone_term = core.NodeSelectorTermArgs(
+            match_expressions=[
+                core.NodeSelectorRequirementArgs(key="topology.gke.io/zone", operator="In", values=[args.zone])
+            ]
+        )
+        self.volume = core.PersistentVolume(
+            args.name,
+            metadata=meta.ObjectMetaArgs(name=args.name),
+            spec=core.PersistentVolumeSpecArgs(
+                capacity={"storage": f"{args.gib}Gi"},
+                access_modes=["ReadWriteOnce"],
+                persistent_volume_reclaim_policy="Retain",
+                storage_class_name="",
+                claim_ref=core.ObjectReferenceArgs(
+                    api_version="v1", kind="PersistentVolumeClaim", namespace=args.place.namespace, name=args.claim
+                ),
+                csi=core.CSIPersistentVolumeSourceArgs(
+                    driver="pd.csi.storage.gke.io", volume_handle=handle, fs_type="ext4"
+                ),
+                node_affinity=core.VolumeNodeAffinityArgs(
+                    required=core.NodeSelectorArgs(node_selector_terms=[zone_term])
+                ),
+            ),
+            opts=pulumi.ResourceOptions.merge(args.place.keeping(self), pulumi.ResourceOptions(depends_on=[disk])),
+        )
+        self.register_outputs({})

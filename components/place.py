@@ -1,0 +1,45 @@
+"""Where a component puts its objects, and which of them outlive the stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A namespace and the provider instance for objects in it that hold data.
+
+    That instance adopts an object that a destroy kept (upsert) and never takes over one that another manager
+    owns (no force). Everything else goes through the provider that the component inherits.
+    """
+
+    namespace: str
+    data: pulumi.ProviderResource
+    after: tuple[pulumi.Resource, ...] = ()  # the namespace itself, where the stack makes it
+
+    def keeping(self, parent: pulumi.Resource, *, keep: bool = True) -> pulumi.ResourceOptions:
+        """Options of an object that holds data: kept in the cluster when the stack lets go of it."""
+        return pulumi.ResourceOptions(
+            parent=parent, provider=self.data, depends_on=list(self.after), retain_on_delete=keep
+        )
+
+
+def restricted_namespace(name: str, data: pulumi.ProviderResource) -> core.Namespace:
+    """A namespace at Pod Security "restricted", kept on destroy: deleting it would delete its claims."""
+    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    return core.Namespace(
+        name,
+        metadata=meta.ObjectMetaArgs(
+            name=name,
+            labels=levels,
+            annotations={
+                "ai-platform/pod-security": "restricted, since every image here runs as a numeric user without "
+                "privileges"
+            },
+        ),
+        opts=pulumi.ResourceOptions(provider=data, retain_on_delete=True),
+    )

@@ -1,0 +1,106 @@
+"""What every pod of the platform has in common: labels, least privilege, volumes, resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pulumi
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+from models.needs import Needs
+from models.spec import Image
+
+NAME_LABEL = "app.kubernetes.io/name"
+MANAGED_BY = "ai-platform"
+
+
+def labels(name: str, component: str) -> dict[str, str]:
+    """The recommended labels; selectors use the name alone, which never changes."""
+    return {
+        NAME_LABEL: name,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": MANAGED_BY,
+    }
+
+
+def metadata(
+    name: str, namespace: str, component: str, *, annotations: Mapping[str, str] | None = None
+) -> meta.ObjectMetaArgs:
+    """Explicit name and namespace: the engine would otherwise make them up, each engine its own way."""
+    return meta.ObjectMetaArgs(
+        name=name, namespace=namespace, labels=labels(name, component), annotations=annotations
+    )
+
+
+def pod_security(image: Image, *, fs_group: int | None = None) -> core.PodSecurityContextArgs:
+    """Pod half of Pod Security "restricted", as the image's own user."""
+    return core.PodSecurityContextArgs(
+        run_as_non_root=True,
+        run_as_user=image.uid,
+        run_as_group=image.gid,
+        fs_group=image.gid if fs_group is None else fs_group,
+        # A claim full of weights is not walked again at every start.
+        fs_group_change_policy="OnRootMismatch",
+        seccomp_profile=core.SeccompProfileArgs(type="RuntimeDefault"),
+    )
+
+
+def container_security() -> core.SecurityContextArgs:
+    """Container half of Pod Security "restricted", and a read-only root beyond it."""
+    return core.SecurityContextArgs(
+        allow_privilege_escalation=False,
+        read_only_root_filesystem=True,
+        capabilities=core.CapabilitiesArgs(drop=["ALL"]),
+    )
+
+
+def resources(needs: Needs, *, extended: Mapping[str, str] | None = None) -> core.ResourceRequirementsArgs:
+    """Requests and limits: memory and disk are capped at what was planned, CPU may burst."""
+    fixed = {
+        "memory": f"{round(needs.gib * 1024)}Mi",
+        "ephemeral-storage": f"{round(needs.ephemeral_gib * 1024)}Mi",
+        **(extended or {}),
+    }
+    return core.ResourceRequirementsArgs(requests={"cpu": f"{round(needs.cpu * 1000)}m", **fixed}, limits=fixed)
+
+
+def scratch(name: str, path: str, size: str) -> tuple[core.VolumeArgs, core.VolumeMountArgs]:
+    """A writable directory on the node's disk, since the root filesystem is read-only."""
+    return (
+        core.VolumeArgs(name=name, empty_dir=core.EmptyDirVolumeSourceArgs(size_limit=size)),
+        core.VolumeMountArgs(name=name, mount_path=path),
+    )
+
+
+def secret_env(name: str, secret: str, key: str) -> core.EnvVarArgs:
+    """An environment variable from a Secret."""
+    return core.EnvVarArgs(
+        name=name,
+        value_from=core.EnvVarSourceArgs(secret_key_ref=core.SecretKeySelectorArgs(name=secret, key=key)),
+    )
+
+
+def env(**values: str) -> list[core.EnvVarArgs]:
+    """Plain environment variables."""
+    return [core.EnvVarArgs(name=name, value=value) for name, value in values.items()]
+
+
+def http_probe(path: str, *, period: int, failures: int, timeout: int = 5) -> core.ProbeArgs:
+    """A GET on the port named `http`."""
+    return core.ProbeArgs(
+        http_get=core.HTTPGetActionArgs(path=path, port="http"),
+        period_seconds=period,
+        failure_threshold=failures,
+        timeout_seconds=timeout,
+    )
+
+
+def timeouts(seconds: int) -> pulumi.CustomTimeouts:
+    """Pulumi's await; an option, so that it stays out of the manifests."""
+    return pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")
+
+
+def skip_await(condition: bool) -> dict[str, str]:
+    """Annotation for an object that will not become ready by itself."""
+    return {"pulumi.com/skipAwait": "true"} if condition else {}

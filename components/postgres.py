@@ -1,0 +1,167 @@
+"""PostgreSQL in the cluster, for the gateway: one pod, one claim that outlives everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes.apps import v1 as apps
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+from components.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER, Database
+from components.network_policies import allow, app_peer, ingress
+from components.place import Place
+from components.pods import (
+    NAME_LABEL,
+    container_security,
+    env,
+    labels,
+    metadata,
+    pod_security,
+    resources,
+    scratch,
+    skip_await,
+)
+from components.secrets import opaque_secret
+from models.images import POSTGRES
+from models.needs import Needs
+
+APP = "litellm-db"
+NEEDS = Needs(cpu=0.1, gib=0.5, ephemeral_gib=0.5)
+_DATA = "/var/lib/postgresql/data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresArgs:
+    """`volume_name` names a PersistentVolume made beforehand; None lets the default class make one.
+
+    `clients` are the apps of the same namespace that may connect.
+    """
+
+    place: Place
+    image: str
+    gib: int
+    password: pulumi.Input[str]
+    clients: tuple[str, ...]
+    volume: core.PersistentVolume | None = None
+
+
+class Postgres(pulumi.ComponentResource):
+    """Claim, password Secret, StatefulSet of one, Service and policy.
+
+    The password is that of the first start, kept inside the data. So its Secret is immutable: another value in
+    config is refused by the API server, instead of locking the gateway out of its database.
+    """
+
+    database: Database
+
+    def __init__(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:gateway:Postgres", name, None, opts)
+        namespace = args.place.namespace
+        child = pulumi.ResourceOptions(parent=self)
+        secret = opaque_secret(
+            PASSWORD_SECRET, namespace, {PASSWORD: args.password}, args.place.keeping(self), immutable=True
+        )
+        claim = core.PersistentVolumeClaim(
+            f"{APP}-data",
+            metadata=metadata(f"{APP}-data", namespace, "database", annotations=skip_await(True)),
+            spec=core.PersistentVolumeClaimSpecArgs(
+                access_modes=["ReadWriteOnce"],
+                resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{args.gib}Gi"}),
+                # Empty means no class at all: bind to exactly the volume named.
+                storage_class_name="" if args.volume else None,
+                volume_name=args.volume.metadata.name if args.volume else None,
+            ),
+            opts=args.place.keeping(self),
+        )
+        run_volume, run_mount = scratch("run", "/var/run/postgresql", "16Mi")
+        tmp_volume, tmp_mount = scratch("tmp", "/tmp", "64Mi")  # noqa: S108  a volume
+        ready = ["pg_isready", "-h", "127.0.0.1", "-U", USER, "-d", NAME]
+        container = core.ContainerArgs(
+            name="postgres",
+            image=args.image,
+            env=env(
+                POSTGRES_USER=USER,
+                POSTGRES_DB=NAME,
+                POSTGRES_PASSWORD_FILE=f"/run/secrets/{PASSWORD_SECRET}/{PASSWORD}",
+                POSTGRES_INITDB_ARGS="--data-checksums --auth-host=scram-sha-256",
+                # Below the mount: a fresh disk has a lost+found, which initdb refuses.
+                PGDATA=f"{_DATA}/pgdata",
+            ),
+            ports=[core.ContainerPortArgs(name="postgres", container_port=PORT)],
+            resources=resources(NEEDS),
+            security_context=container_security(),
+            # By TCP: the server that initialises the data listens on its socket only and is not ready.
+            startup_probe=core.ProbeArgs(
+                exec_=core.ExecActionArgs(command=ready), period_seconds=5, failure_threshold=60
+            ),
+            readiness_probe=core.ProbeArgs(
+                exec_=core.ExecActionArgs(command=ready), period_seconds=10, timeout_seconds=5
+            ),
+            liveness_probe=core.ProbeArgs(
+                exec_=core.ExecActionArgs(command=ready), period_seconds=20, failure_threshold=6, timeout_seconds=5
+            ),
+            volume_mounts=[
+                core.VolumeMountArgs(name="data", mount_path=_DATA),
+                core.VolumeMountArgs(name="password", mount_path=f"/run/secrets/{PASSWORD_SECRET}", read_only=True),
+                run_mount,
+                tmp_mount,
+            ],
+        )
+        server = apps.StatefulSet(
+            APP,
+            metadata=metadata(APP, namespace, "database"),
+            spec=apps.StatefulSetSpecArgs(
+                replicas=1,
+                service_name=APP,
+                selector=meta.LabelSelectorArgs(match_labels={NAME_LABEL: APP}),
+                template=core.PodTemplateSpecArgs(
+                    metadata=meta.ObjectMetaArgs(labels=labels(APP, "database")),
+                    spec=core.PodSpecArgs(
+                        automount_service_account_token=False,
+                        enable_service_links=False,
+                        security_context=pod_security(POSTGRES),
+                        termination_grace_period_seconds=60,
+                        containers=[container],
+                        volumes=[
+                            core.VolumeArgs(
+                                name="data",
+                                persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(
+                                    claim_name=f"{APP}-data"
+                                ),
+                            ),
+                            core.VolumeArgs(
+                                name="password",
+                                secret=core.SecretVolumeSourceArgs(
+                                    secret_name=PASSWORD_SECRET,
+                                    items=[core.KeyToPathArgs(key=PASSWORD, path=PASSWORD)],
+                                    default_mode=0o440,
+                                ),
+                            ),
+                            run_volume,
+                            tmp_volume,
+                        ],
+                    ),
+                ),
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[claim, secret]),
+        )
+        service = core.Service(
+            APP,
+            metadata=metadata(APP, namespace, "database"),
+            spec=core.ServiceSpecArgs(
+                type="ClusterIP",
+                selector={NAME_LABEL: APP},
+                ports=[core.ServicePortArgs(name="postgres", port=PORT, target_port="postgres")],
+            ),
+            opts=child,
+        )
+        allow(APP, namespace, self, incoming=[ingress([app_peer(client) for client in args.clients], PORT)])
+        self.database = Database(
+            host=f"{APP}.{namespace}.svc.cluster.local",
+            ssl_mode="disable",
+            peer=app_peer(APP),
+            ready=(server, service),
+        )
+        self.register_outputs({})

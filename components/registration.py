@@ -1,0 +1,35 @@
+"""A model's entry in the gateway: the fifth part of what every served model wires."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.spec import ModelSpec, Price, Task
+
+PORT = 8000  # of every model's Service
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What the gateway has to know of a model. It does not say whether the model is up."""
+
+    alias: str
+    served_name: str
+    task: Task
+    api_base: str  # "http://coder-chat.serving.svc.cluster.local:8000/v1"
+    price: Price
+    context: int | None
+    tools: bool
+
+
+def registration(spec: ModelSpec, namespace: str) -> Registration:
+    """The entry of a model that is served in `namespace`."""
+    return Registration(
+        alias=spec.alias,
+        served_name=spec.served_name,
+        task=spec.task,
+        api_base=f"http://{spec.alias}.{namespace}.svc.cluster.local:{PORT}/v1",
+        price=spec.price,
+        context=spec.context,
+        tools=spec.task is Task.AGENT,
+    )

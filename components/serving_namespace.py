@@ -1,0 +1,54 @@
+"""What the models of a namespace share: the key, the policies, the staging program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+from pulumi_kubernetes.core import v1 as core
+
+from components.network_policies import deny_by_default
+from components.pods import metadata
+from components.secrets import opaque_secret
+
+API_KEY_SECRET = "vllm-api-key"  # noqa: S105  a name
+API_KEY = "api-key"
+HF_TOKEN_SECRET = "hugging-face-token"  # noqa: S105  a name
+HF_TOKEN = "token"  # noqa: S105  a key
+STAGING_CONFIG_MAP = "stage-weights"
+STAGING_PROGRAM = "stage_weights.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingNamespaceArgs:
+    """`hugging_face_token` is for gated weights only."""
+
+    namespace: str
+    api_key: pulumi.Input[str]
+    hugging_face_token: pulumi.Input[str] | None = None
+
+
+class ServingNamespace(pulumi.ComponentResource):
+    """Key Secrets, default-deny policies and the ConfigMap with the staging program.
+
+    The program is mounted, not part of the pod template: mending it does not restart a model that serves.
+    """
+
+    namespace: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ServingNamespaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:serving:ServingNamespace", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        opaque_secret(API_KEY_SECRET, args.namespace, {API_KEY: args.api_key}, child)
+        if args.hugging_face_token is not None:
+            opaque_secret(HF_TOKEN_SECRET, args.namespace, {HF_TOKEN: args.hugging_face_token}, child)
+        core.ConfigMap(
+            STAGING_CONFIG_MAP,
+            metadata=metadata(STAGING_CONFIG_MAP, args.namespace, "staging"),
+            data={STAGING_PROGRAM: (Path(__file__).parent / "scripts" / STAGING_PROGRAM).read_text()},
+            opts=child,
+        )
+        deny_by_default(args.namespace, self)
+        self.namespace = pulumi.Output.from_input(args.namespace)
+        self.register_outputs({"namespace": self.namespace})

@@ -1,0 +1,147 @@
+"""A model served by vLLM on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes.core import v1 as core
+
+from components.model_workload import (
+    CLAIM_PATH,
+    HUB_CACHE,
+    TMP_MOUNT,
+    ModelArgs,
+    model_objects,
+    weights_of,
+)
+from components.pods import container_security, env, http_probe, resources, scratch, secret_env
+from components.registration import PORT, Registration
+from components.serving_namespace import API_KEY, API_KEY_SECRET
+from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
+from models.needs import VLLM_HOME_GIB
+from models.spec import ModelSpec, VllmEngine, Weights
+
+_COMPILE_CACHE = f"{CLAIM_PATH}/compile"
+_PROBE_PERIOD_S = 10
+
+
+def _engine_of(spec: ModelSpec) -> VllmEngine:
+    if not isinstance(spec.engine, VllmEngine):
+        raise TypeError(f"{spec.alias} is not a vLLM model but {spec.engine.kind}")
+    return spec.engine
+
+
+def vllm_arguments(spec: ModelSpec) -> list[str]:
+    """The engine's command line, `--name=value` each, all of it from the catalog entry.
+
+    Raises TypeError for an entry of another engine.
+    """
+    engine, weights = _engine_of(spec), weights_of(spec)
+    arguments = {
+        "--model": spec.model_id,
+        **_revision(weights),
+        "--served-model-name": spec.served_name,
+        "--host": "0.0.0.0",  # noqa: S104  the pod's own address; a network policy says who reaches it
+        "--port": str(PORT),
+        "--dtype": weights.dtype,
+        "--quantization": engine.kernel,
+        "--max-model-len": str(spec.context),
+        "--gpu-memory-utilization": f"{engine.gpu_memory_utilization:g}",
+        "--max-num-seqs": str(engine.max_num_seqs),
+        "--max-num-batched-tokens": str(engine.max_num_batched_tokens),
+        "--tensor-parallel-size": str(engine.gpus) if engine.gpus > 1 else None,
+        "--tool-call-parser": engine.tool_call_parser,
+    }
+    switches = {
+        "--enable-auto-tool-choice": engine.tool_call_parser is not None,
+        "--enable-prefix-caching": engine.prefix_caching,
+        "--no-enable-prefix-caching": not engine.prefix_caching,
+        "--enforce-eager": engine.eager,
+    }
+    return [f"{name}={value}" for name, value in arguments.items() if value is not None] + [
+        name for name, on in switches.items() if on
+    ]
+
+
+def _revision(weights: Weights) -> dict[str, str]:
+    """Offline, a snapshot that was staged by commit is found only by that commit."""
+    return {"--revision": weights.revision, "--tokenizer-revision": weights.revision} if weights.revision else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmModelArgs(ModelArgs):
+    """`machine_type` is the shape that admission proved the model on; it runs on no other."""
+
+    machine_type: str
+
+
+class VllmModel(pulumi.ComponentResource):
+    """One model: claim, staged weights, vLLM Deployment on the L4 pool, Service, policy, registration."""
+
+    deployment_name: pulumi.Output[str]
+    service_url: pulumi.Output[str]
+    registration: Registration
+    # What another model in the same slot waits for before it goes up.
+    deployment: pulumi.Resource
+
+    def __init__(self, name: str, args: VllmModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:serving:VllmModel", name, None, opts)
+        engine = _engine_of(args.spec)
+        image = engine.image
+        home_volume, home_mount = scratch("home", image.home, f"{VLLM_HOME_GIB}Gi")
+        shm = f"{round(args.needs.shm_gib * 1024)}Mi"
+        container = core.ContainerArgs(
+            name="vllm",
+            image=args.image(image),
+            args=vllm_arguments(args.spec),
+            env=[
+                # By environment, never as an argument: arguments show in the process list and in `describe`.
+                secret_env("VLLM_API_KEY", API_KEY_SECRET, API_KEY),
+                *env(
+                    HF_HUB_CACHE=HUB_CACHE,
+                    HF_HUB_OFFLINE="1",
+                    TRANSFORMERS_OFFLINE="1",
+                    # On the claim: the second start does not compile again.
+                    VLLM_CACHE_ROOT=_COMPILE_CACHE,
+                    VLLM_NO_USAGE_STATS="1",
+                ),
+            ],
+            ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
+            resources=resources(args.needs, extended={GPU_TAINT: str(engine.gpus)}),
+            security_context=container_security(),
+            startup_probe=http_probe(
+                "/health", period=_PROBE_PERIOD_S, failures=args.cold_start.startup_failures(_PROBE_PERIOD_S)
+            ),
+            readiness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=3),
+            liveness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=12, timeout=10),
+            termination_message_policy="FallbackToLogsOnError",
+            volume_mounts=[
+                core.VolumeMountArgs(name="model-cache", mount_path=HUB_CACHE, sub_path="hub", read_only=True),
+                core.VolumeMountArgs(name="model-cache", mount_path=_COMPILE_CACHE, sub_path="compile"),
+                core.VolumeMountArgs(name="shm", mount_path="/dev/shm"),  # noqa: S108  a volume
+                home_mount,
+                TMP_MOUNT,
+            ],
+        )
+        objects = model_objects(
+            args,
+            self,
+            engine=container,
+            engine_image=image,
+            staging_image=image,
+            extra_volumes=[
+                home_volume,
+                # NCCL and the engine's processes talk through it; memory-backed, so it counts in the limit.
+                core.VolumeArgs(
+                    name="shm", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=shm)
+                ),
+            ],
+            node_selector={ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
+            tolerations=[core.TolerationArgs(key=GPU_TAINT, operator="Exists", effect="NoSchedule")],
+        )
+        self.deployment = objects.deployment
+        self.registration = objects.registration
+        self.deployment_name = objects.deployment.metadata.name
+        self.service_url = pulumi.Output.from_input(objects.registration.api_base)
+        self.register_outputs({"deploymentName": self.deployment_name, "serviceUrl": self.service_url})
