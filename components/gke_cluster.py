@@ -72,9 +72,7 @@ class GkeCluster(pulumi.ComponentResource):
                 dns_endpoint_config=container.ClusterControlPlaneEndpointsConfigDnsEndpointConfigArgs(
                     allow_external_traffic=True
                 ),
-                ip_endpoints_config=container.ClusterControlPlaneEndpointsConfigIpEndpointsConfigArgs(
-                    enabled=False
-                ),
+                ip_endpoints_config=container.ClusterControlPlaneEndpointsConfigIpEndpointsConfigArgs(enabled=False),
             ),
             # Dataplane V2 enforces network policies. It cannot be turned on later without another cluster.
             datapath_provider="ADVANCED_DATAPATH",
@@ -122,9 +120,7 @@ class GkeCluster(pulumi.ComponentResource):
                 shielded_instance_config=container.NodePoolNodeConfigShieldedInstanceConfigArgs(
                     enable_secure_boot=True, enable_integrity_monitoring=True
                 ),
-                workload_metadata_config=container.NodePoolNodeConfigWorkloadMetadataConfigArgs(
-                    mode="GKE_METADATA"
-                ),
+                workload_metadata_config=container.NodePoolNodeConfigWorkloadMetadataConfigArgs(mode="GKE_METADATA"),
             ),
             opts=child,
         )

@@ -48,6 +48,7 @@ class GkeL4NodePool(pulumi.ComponentResource):
 
     pool_name: pulumi.Output[str]
     max_nodes: pulumi.Output[int]
+    pool: container.NodePool
 
     def __init__(self, name: str, args: GkeL4NodePoolArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:gke:GkeL4NodePool", name, None, opts)
@@ -61,7 +62,7 @@ class GkeL4NodePool(pulumi.ComponentResource):
             if args.sharing_clients > 1
             else None
         )
-        pool = container.NodePool(
+        self.pool = container.NodePool(
             pool_name(args),
             name=pool_name(args),
             cluster=args.cluster,
@@ -95,18 +96,14 @@ class GkeL4NodePool(pulumi.ComponentResource):
                     )
                 ],
                 # Declared, not left to GKE: an untainted GPU node attracts kube-dns and is billed for ever.
-                taints=[
-                    container.NodePoolNodeConfigTaintArgs(key=GPU_TAINT, value="present", effect="NO_SCHEDULE")
-                ],
+                taints=[container.NodePoolNodeConfigTaintArgs(key=GPU_TAINT, value="present", effect="NO_SCHEDULE")],
                 shielded_instance_config=container.NodePoolNodeConfigShieldedInstanceConfigArgs(
                     enable_integrity_monitoring=True
                 ),
-                workload_metadata_config=container.NodePoolNodeConfigWorkloadMetadataConfigArgs(
-                    mode="GKE_METADATA"
-                ),
+                workload_metadata_config=container.NodePoolNodeConfigWorkloadMetadataConfigArgs(mode="GKE_METADATA"),
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )
-        self.pool_name = pool.name
+        self.pool_name = self.pool.name
         self.max_nodes = pulumi.Output.from_input(args.max_nodes)
         self.register_outputs({"poolName": self.pool_name, "maxNodes": self.max_nodes})

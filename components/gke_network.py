@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -15,10 +16,11 @@ PODS_RANGE, SERVICES_RANGE = "pods", "services"
 
 @dataclass(frozen=True, kw_only=True)
 class GkeNetworkArgs:
-    """`name` prefixes every object."""
+    """`name` prefixes every object; `after` are the APIs that have to be enabled first."""
 
     name: str
     region: str
+    after: Sequence[pulumi.Resource] = ()
 
 
 class GkeNetwork(pulumi.ComponentResource):
@@ -30,7 +32,12 @@ class GkeNetwork(pulumi.ComponentResource):
     def __init__(self, name: str, args: GkeNetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:gke:GkeNetwork", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        network = compute.Network("network", name=args.name, auto_create_subnetworks=False, opts=child)
+        network = compute.Network(
+            "network",
+            name=args.name,
+            auto_create_subnetworks=False,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
+        )
         subnetwork = compute.Subnetwork(
             "subnetwork",
             name=args.name,

@@ -11,12 +11,16 @@ from pulumi_gcp import artifactregistry as ar
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMirrorArgs:
-    """`registries` are host names of public registries; `reader` is the member that pulls."""
+    """`registries` are host names of public registries; `reader` is the member that pulls.
+
+    `after` are the APIs that have to be enabled first.
+    """
 
     project: str
     region: str
     registries: Sequence[str]
     reader: pulumi.Input[str]
+    after: Sequence[pulumi.Resource] = ()
 
 
 def mirror_prefixes(project: str, region: str, registries: Sequence[str]) -> Mapping[str, str]:
@@ -45,10 +49,8 @@ class ImageMirror(pulumi.ComponentResource):
                 repository_id=_repository_id(registry),
                 format="DOCKER",
                 mode="REMOTE_REPOSITORY",
-                remote_repository_config=ar.RepositoryRemoteRepositoryConfigArgs(
-                    docker_repository=_upstream(registry)
-                ),
-                opts=child,
+                remote_repository_config=ar.RepositoryRemoteRepositoryConfigArgs(docker_repository=_upstream(registry)),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
             )
             ar.RepositoryIamMember(
                 f"{registry}-reader",

@@ -42,6 +42,7 @@ from models.needs import Needs
 
 APP = "litellm"
 MIGRATION = "litellm-migrate"
+DATABASE_CLIENTS = (APP, MIGRATION)
 PORT = 4000
 # Measured: 715 MB with a database, before traffic.
 NEEDS = Needs(cpu=0.25, gib=1.5, ephemeral_gib=1)

@@ -45,7 +45,7 @@ _COMPONENT = "model"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelArgs:
-    """What every model component takes. `after` are Deployments that must have let go of the GPU first."""
+    """What every model component takes. `mirrors` maps a registry to the prefix that nodes pull through."""
 
     spec: ModelSpec
     place: Place
@@ -56,8 +56,7 @@ class ModelArgs:
     keep_weights: bool = True
     gateway_namespace: str
     metrics_namespaces: tuple[str, ...] = ("gmp-system",)
-    mirrors: Mapping[str, str] | None = None  # registry -> prefix that nodes pull through
-    after: Sequence[pulumi.Resource] = ()
+    mirrors: Mapping[str, str] | None = None
 
     def image(self, image: Image) -> str:
         """The reference that a node pulls."""
@@ -147,6 +146,7 @@ def model_objects(
     extra_volumes: Sequence[core.VolumeArgs] = (),
     node_selector: Mapping[str, str] | None = None,
     tolerations: Sequence[core.TolerationArgs] = (),
+    after: Sequence[pulumi.Resource] = (),
 ) -> ModelObjects:
     """Claim, Deployment, Service, policy and registration of one model."""
     spec, namespace = args.spec, args.place.namespace
@@ -188,7 +188,7 @@ def model_objects(
         ),
         opts=pulumi.ResourceOptions(
             parent=parent,
-            depends_on=[claim, *args.after],
+            depends_on=[claim, *after],
             custom_timeouts=timeouts(args.cold_start.await_timeout),
         ),
     )
@@ -212,6 +212,4 @@ def model_objects(
         # Staging only; init containers share the pod's policy.
         outgoing=[egress([PUBLIC_INTERNET], 443)],
     )
-    return ModelObjects(
-        claim=claim, deployment=deployment, service=service, registration=registration(spec, namespace)
-    )
+    return ModelObjects(claim=claim, deployment=deployment, service=service, registration=registration(spec, namespace))

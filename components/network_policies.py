@@ -86,9 +86,7 @@ def deny_by_default(namespace: str, parent: pulumi.Resource) -> None:
     net.NetworkPolicy(
         f"{namespace}-allow-dns",
         metadata=metadata("allow-dns", namespace, "network-policy"),
-        spec=net.NetworkPolicySpecArgs(
-            pod_selector=meta.LabelSelectorArgs(), policy_types=["Egress"], egress=[dns]
-        ),
+        spec=net.NetworkPolicySpecArgs(pod_selector=meta.LabelSelectorArgs(), policy_types=["Egress"], egress=[dns]),
         opts=pulumi.ResourceOptions(parent=parent),
     )
 

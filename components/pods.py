@@ -28,9 +28,7 @@ def metadata(
     name: str, namespace: str, component: str, *, annotations: Mapping[str, str] | None = None
 ) -> meta.ObjectMetaArgs:
     """Explicit name and namespace: the engine would otherwise make them up, each engine its own way."""
-    return meta.ObjectMetaArgs(
-        name=name, namespace=namespace, labels=labels(name, component), annotations=annotations
-    )
+    return meta.ObjectMetaArgs(name=name, namespace=namespace, labels=labels(name, component), annotations=annotations)
 
 
 def pod_security(image: Image, *, fs_group: int | None = None) -> core.PodSecurityContextArgs:

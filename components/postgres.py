@@ -28,13 +28,14 @@ from models.images import POSTGRES
 from models.needs import Needs
 
 APP = "litellm-db"
+CLAIM = f"{APP}-data"
 NEEDS = Needs(cpu=0.1, gib=0.5, ephemeral_gib=0.5)
 _DATA = "/var/lib/postgresql/data"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresArgs:
-    """`volume_name` names a PersistentVolume made beforehand; None lets the default class make one.
+    """`volume` was made beforehand; None lets the default class make one.
 
     `clients` are the apps of the same namespace that may connect.
     """
@@ -64,8 +65,8 @@ class Postgres(pulumi.ComponentResource):
             PASSWORD_SECRET, namespace, {PASSWORD: args.password}, args.place.keeping(self), immutable=True
         )
         claim = core.PersistentVolumeClaim(
-            f"{APP}-data",
-            metadata=metadata(f"{APP}-data", namespace, "database", annotations=skip_await(True)),
+            CLAIM,
+            metadata=metadata(CLAIM, namespace, "database", annotations=skip_await(True)),
             spec=core.PersistentVolumeClaimSpecArgs(
                 access_modes=["ReadWriteOnce"],
                 resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{args.gib}Gi"}),
@@ -127,9 +128,7 @@ class Postgres(pulumi.ComponentResource):
                         volumes=[
                             core.VolumeArgs(
                                 name="data",
-                                persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(
-                                    claim_name=f"{APP}-data"
-                                ),
+                                persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=CLAIM),
                             ),
                             core.VolumeArgs(
                                 name="password",

@@ -32,8 +32,7 @@ def opaque_secret(
         metadata=metadata(name, namespace, "secret"),
         type="Opaque",
         data={
-            key: pulumi.Output.secret(pulumi.Output.from_input(value).apply(_encode))
-            for key, value in values.items()
+            key: pulumi.Output.secret(pulumi.Output.from_input(value).apply(_encode)) for key, value in values.items()
         },
         immutable=immutable,
         opts=opts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -70,10 +71,15 @@ def _revision(weights: Weights) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VllmModelArgs(ModelArgs):
-    """`machine_type` is the shape that admission proved the model on; it runs on no other."""
+class VllmModelArgs:
+    """`machine_type` is the shape that admission proved the model on; it runs on no other.
 
+    `after` are Deployments that must have let go of the GPU before this one goes up.
+    """
+
+    model: ModelArgs
     machine_type: str
+    after: Sequence[pulumi.Resource] = ()
 
 
 class VllmModel(pulumi.ComponentResource):
@@ -87,14 +93,15 @@ class VllmModel(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: VllmModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:serving:VllmModel", name, None, opts)
-        engine = _engine_of(args.spec)
+        model = args.model
+        engine = _engine_of(model.spec)
         image = engine.image
         home_volume, home_mount = scratch("home", image.home, f"{VLLM_HOME_GIB}Gi")
-        shm = f"{round(args.needs.shm_gib * 1024)}Mi"
+        shm = f"{round(model.needs.shm_gib * 1024)}Mi"
         container = core.ContainerArgs(
             name="vllm",
-            image=args.image(image),
-            args=vllm_arguments(args.spec),
+            image=model.image(image),
+            args=vllm_arguments(model.spec),
             env=[
                 # By environment, never as an argument: arguments show in the process list and in `describe`.
                 secret_env("VLLM_API_KEY", API_KEY_SECRET, API_KEY),
@@ -108,10 +115,10 @@ class VllmModel(pulumi.ComponentResource):
                 ),
             ],
             ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
-            resources=resources(args.needs, extended={GPU_TAINT: str(engine.gpus)}),
+            resources=resources(model.needs, extended={GPU_TAINT: str(engine.gpus)}),
             security_context=container_security(),
             startup_probe=http_probe(
-                "/health", period=_PROBE_PERIOD_S, failures=args.cold_start.startup_failures(_PROBE_PERIOD_S)
+                "/health", period=_PROBE_PERIOD_S, failures=model.cold_start.startup_failures(_PROBE_PERIOD_S)
             ),
             readiness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=3),
             liveness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=12, timeout=10),
@@ -125,7 +132,7 @@ class VllmModel(pulumi.ComponentResource):
             ],
         )
         objects = model_objects(
-            args,
+            model,
             self,
             engine=container,
             engine_image=image,
@@ -133,12 +140,11 @@ class VllmModel(pulumi.ComponentResource):
             extra_volumes=[
                 home_volume,
                 # NCCL and the engine's processes talk through it; memory-backed, so it counts in the limit.
-                core.VolumeArgs(
-                    name="shm", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=shm)
-                ),
+                core.VolumeArgs(name="shm", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=shm)),
             ],
             node_selector={ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
             tolerations=[core.TolerationArgs(key=GPU_TAINT, operator="Exists", effect="NoSchedule")],
+            after=args.after,
         )
         self.deployment = objects.deployment
         self.registration = objects.registration

@@ -103,8 +103,7 @@ def _e2(vcpus: int) -> Machine:
 
 # Smallest first: "the smallest shape that holds it" takes the first that fits.
 G2_MACHINES = {
-    m.name: m
-    for m in (_g2(4), _g2(8), _g2(12), _g2(16), _g2(32), _g2(24, gpus=2), _g2(48, gpus=4), _g2(96, gpus=8))
+    m.name: m for m in (_g2(4), _g2(8), _g2(12), _g2(16), _g2(32), _g2(24, gpus=2), _g2(48, gpus=4), _g2(96, gpus=8))
 }
 SYSTEM_MACHINES = {m.name: m for m in (_e2(2), _e2(4), _e2(8), _e2(16))}
 

@@ -9,8 +9,9 @@ docs/memory.md. All figures are per GPU unless the name says otherwise; GiB is 2
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from models.machines import G2_MACHINES, GPUS
 from models.spec import (
@@ -45,7 +46,7 @@ class VllmVersion:
 # 16 B: bf16 and fp32 logits, probabilities, noise; the sort is gone.
 VLLM_VERSIONS = (
     VllmVersion("0.24", 0.92, 16, 0.45, counts_graphs=True, batched_tokens=8192),
-    VllmVersion("0.21", 0.92, 16, 0.45, counts_graphs=True, batched_tokens=2048),
+    VllmVersion("0.21", 0.92, 16, 0.80, counts_graphs=True, batched_tokens=2048),
     VllmVersion("0.18", 0.90, 16, 0.45, counts_graphs=False, batched_tokens=2048),
     VllmVersion("0.9", 0.90, 38.5, 0.10, counts_graphs=False, batched_tokens=2048),
     VllmVersion("0.6.4", 0.90, 38.5, 0.10, counts_graphs=False, batched_tokens=None),
@@ -307,7 +308,8 @@ def gpu_fit(
     free = budget <= gpu_gib - _CONTEXT_GIB
     fits = free and sure >= requested
     if fits:
-        reason = f"{tokens(kv):,} tokens of KV cache hold {requested:,} {tokens(kv) / requested:.1f} times"
+        at_once = tokens(kv) / requested
+        reason = f"the KV cache holds {tokens(kv):,} tokens: {at_once:.1f} requests of {requested:,} at once"
     elif not free:
         reason = (
             f"utilization {knobs.utilization:g} asks for {budget:.2f} GiB and an idle GPU has "
@@ -364,16 +366,17 @@ def check_knobs(arch: DecoderArchitecture, knobs: Knobs) -> None:
 
 @dataclass(frozen=True)
 class Remedy:
-    """One change that makes a model fit, proven by the model itself."""
+    """A change that makes a model fit, proven by the model itself."""
 
     what: str  # "a context of 8,192 tokens"
-    flags: tuple[str, ...]  # of `ops fit`, to be added or to replace those given
-    knobs: Knobs
+    flags: Mapping[str, str]  # of `ops fit`, to be added or to replace those given; "" is a flag without value
     fit: GpuFit
 
 
 _SHORTEST_CONTEXT = 2048  # below this a chat model is of no use
+_FEWEST_SEQS, _SMALLEST_CHUNK = 8, 512
 _HIGHEST_UTILIZATION = 0.95
+_LARGER_GPUS = ("a100-40gb", "l40s", "a100-80gb", "h100")
 
 
 def _smaller(start: int, floor: int) -> Iterator[int]:
@@ -394,79 +397,98 @@ def remedies(
     dtype: str = "bfloat16",
     version: VllmVersion = DEFAULT_VERSION,
 ) -> tuple[Remedy, ...]:
-    """Single changes that fit, the least intrusive first; each one was put through `gpu_fit`.
+    """Changes that fit, the least intrusive first; each one was put through `gpu_fit`.
 
-    Smaller batches and fewer sequences cost throughput, utilization costs safety, a shorter context and a
-    quantised model cost ability, more GPUs and a larger GPU cost money.
+    Fewer sequences and smaller chunks cost throughput, utilization costs safety, eager mode costs speed, a
+    shorter context and a quantised model cost ability, more GPUs and a larger GPU cost money. Where no single
+    flag helps, all of the cheap ones together are tried.
     """
 
-    def fit(
-        with_knobs: Knobs,
+    def tried(
+        what: str,
+        flags: Mapping[str, str],
+        changed: Knobs = knobs,
         *,
         q: Quantization = quantization,
         size: int | None = weights_bytes,
         gib: float = gpu_gib,
-    ) -> GpuFit:
-        return gpu_fit(
-            arch, quantization=q, weights_bytes=size, gpu_gib=gib, knobs=with_knobs, dtype=dtype, version=version
+    ) -> Iterator[Remedy]:
+        result = gpu_fit(
+            arch, quantization=q, weights_bytes=size, gpu_gib=gib, knobs=changed, dtype=dtype, version=version
         )
+        if result.fits:
+            yield Remedy(what, flags, result)
 
-    def first(changes: Iterator[tuple[str, tuple[str, ...], Knobs]]) -> Iterator[Remedy]:
-        for what, flags, changed in changes:
-            result = fit(changed)
-            if result.fits:
-                yield Remedy(what, flags, changed, result)
-                return
+    def first(candidates: Iterable[Iterator[Remedy]]) -> list[Remedy]:
+        return list(islice(chain.from_iterable(candidates), 1))
 
-    found: list[Remedy] = []
-    found += first(
-        (f"at most {n} sequences at once", ("--max-num-seqs", str(n)), replace(knobs, max_num_seqs=n))
-        for n in _smaller(knobs.max_num_seqs, 8)
+    def shorter(base: Knobs, flags: Mapping[str, str]) -> Iterator[Remedy]:
+        longest = gpu_fit(
+            arch,
+            quantization=quantization,
+            weights_bytes=weights_bytes,
+            gpu_gib=gpu_gib,
+            knobs=base,
+            dtype=dtype,
+            version=version,
+        ).max_model_len
+        longest -= longest % 1024
+        if longest >= _SHORTEST_CONTEXT:
+            changed = replace(base, max_model_len=longest)
+            what = f"a context of {longest:,} tokens"
+            if flags:
+                what += f", {base.max_num_seqs} sequences and utilization {base.utilization:g}"
+            yield from tried(what, {**flags, "--max-model-len": str(longest)}, changed)
+
+    # The next steps of 5 %; from above the highest, the way back to what an idle GPU has free.
+    utilizations = [u / 100 for u in range(5, 100, 5) if u / 100 > knobs.utilization] or [_HIGHEST_UTILIZATION]
+    found = first(
+        tried(f"at most {n} sequences at once", {"--max-num-seqs": str(n)}, replace(knobs, max_num_seqs=n))
+        for n in _smaller(knobs.max_num_seqs, _FEWEST_SEQS)
     )
     found += first(
-        (
+        tried(
             f"prefill in chunks of {n:,} tokens",
-            ("--max-num-batched-tokens", str(n)),
+            {"--max-num-batched-tokens": str(n)},
             replace(knobs, max_num_batched_tokens=n),
         )
-        for n in _smaller(knobs.max_num_batched_tokens, 512)
+        for n in _smaller(knobs.max_num_batched_tokens, _SMALLEST_CHUNK)
     )
     found += first(
-        (f"utilization {u:.2f}", ("--utilization", f"{u:.2f}"), replace(knobs, utilization=u))
-        for u in (0.92, _HIGHEST_UTILIZATION)
-        if u > knobs.utilization
+        tried(f"utilization {u:.2f}", {"--utilization": f"{u:.2f}"}, replace(knobs, utilization=u))
+        for u in utilizations
     )
-    if knobs.utilization > _HIGHEST_UTILIZATION:
-        found += first(
-            (f"utilization {u:.2f}", ("--utilization", f"{u:.2f}"), replace(knobs, utilization=u))
-            for u in (_HIGHEST_UTILIZATION,)
-        )
-    longest = fit(knobs).max_model_len
-    longest -= longest % (1024 if longest >= 1024 else knobs.block_size)
-    if longest >= min(_SHORTEST_CONTEXT, arch.max_positions):
-        found += first(
-            (f"a context of {n:,} tokens", ("--max-model-len", str(n)), replace(knobs, max_model_len=n))
-            for n in (longest,)
-        )
     if not knobs.eager:
-        found += first(("no CUDA graphs (slower decoding)", ("--eager",), replace(knobs, eager=True)) for _ in (0,))
-    if quantization in (Quantization.NONE, Quantization.FP8):
-        for q in (Quantization.FP8, Quantization.AWQ):
-            if q is quantization:
-                continue
-            result = fit(knobs, q=q, size=disk_bytes(arch, q))
-            if result.fits:
-                flags = ("--quantization", q.value, "--weights-bytes", str(disk_bytes(arch, q)))
-                found.append(Remedy(f"the model quantised to {q.value.upper()}", flags, knobs, result))
+        found += tried("no CUDA graphs (slower decoding)", {"--eager": ""}, replace(knobs, eager=True))
+    found += shorter(knobs, {})
+    if not found:
+        least = replace(
+            knobs,
+            max_num_seqs=min(knobs.max_num_seqs, _FEWEST_SEQS),
+            max_num_batched_tokens=min(knobs.max_num_batched_tokens, _CHUNK),
+            utilization=_HIGHEST_UTILIZATION,
+        )
+        flags = {
+            "--max-num-seqs": str(least.max_num_seqs),
+            "--max-num-batched-tokens": str(least.max_num_batched_tokens),
+            "--utilization": str(least.utilization),
+        }
+        found += shorter(least, flags)
+    for q in (Quantization.FP8, Quantization.AWQ):
+        size = disk_bytes(arch, q)
+        if size < gpu_weights_gib(arch, quantization, weights_bytes, dtype=dtype) * GIB * 0.9:
+            flags = {"--quantization": q.value, "--weights-bytes": str(size)}
+            found += tried(f"the model quantised to {q.value.upper()}", flags, q=q, size=size)
     found += first(
-        (f"{n} GPUs", ("--tensor-parallel", str(n)), replace(knobs, tensor_parallel=n))
+        tried(f"{n} GPUs", {"--tensor-parallel": str(n)}, replace(knobs, tensor_parallel=n))
         for n in (2, 4, 8)
         if n > knobs.tensor_parallel and arch.heads % n == 0
     )
-    for name, gib in sorted(GPU_GIB.items(), key=lambda item: item[1]):
-        if gib > gpu_gib + 1 and fit(knobs, gib=gib).fits:
-            found.append(Remedy(f"one {name.upper()} a slot", ("--gpu", name), knobs, fit(knobs, gib=gib)))
-            break
+    found += first(
+        tried(f"a larger GPU ({name.upper()})", {"--gpu": name}, gib=GPU_GIB[name])
+        for name in _LARGER_GPUS
+        if GPU_GIB[name] > gpu_gib + 1
+    )
     return tuple(found)
 
 

@@ -1,1 +1,1 @@
-"""."""
+"""What an operator runs beside `pulumi up`."""

@@ -14,50 +14,54 @@ class SecretKey:
     purpose: str
     pattern: str  # regular expression of a usable value
     must: str  # the same, for people
-    generate: str | None = None  # shell that prints a fresh value; None: the user has it from elsewhere
+    prefix: str = ""  # that every value starts with
+    generated: bool = True  # False: the user has it from elsewhere
 
     @property
     def command(self) -> str:
         """Sets it without showing it on screen or in the process list."""
-        source = f"{self.generate} | " if self.generate else ""
+        random = f"(printf '{self.prefix}'; openssl rand -hex 24)" if self.prefix else "openssl rand -hex 24"
+        source = f"{random} | " if self.generated else ""
         return f"{source}pulumi config set --secret {self.key}"
 
+    @property
+    def placeholder(self) -> str:
+        """A value of the right shape, for a plan that cannot decrypt the real one. Worthless by design."""
+        return self.prefix + "placeholder" * 2
 
-_RANDOM = "openssl rand -hex 24"
 
 MASTER_KEY = SecretKey(
     "litellmMasterKey",
     purpose="the gateway's admin key",
     pattern=r"sk-[!-~]{16,}",
     must="start with sk- and have 16 more printable characters",
-    generate=f"(printf sk-; {_RANDOM})",
+    prefix="sk-",
 )
 SALT_KEY = SecretKey(
     "litellmSaltKey",
     purpose="encrypts what the gateway keeps in its database; another one makes that unreadable",
     pattern=r"[!-~]{16,}",
     must="have at least 16 printable characters",
-    generate=_RANDOM,
 )
 DATABASE_PASSWORD = SecretKey(
     "databasePassword",
     purpose="the gateway's PostgreSQL password",
     pattern=r"[A-Za-z0-9_.~-]{16,}",  # it becomes part of a connection URL
     must="have at least 16 of the characters A-Z a-z 0-9 _ . ~ -",
-    generate=_RANDOM,
 )
 SERVING_API_KEY = SecretKey(
     "servingApiKey",
     purpose="what the gateway shows to the model servers",
     pattern=r"[!-~]{16,}",
     must="have at least 16 printable characters",
-    generate=_RANDOM,
 )
 HUGGING_FACE_TOKEN = SecretKey(
     "huggingFaceToken",
     purpose="downloads gated weights",
     pattern=r"hf_[A-Za-z0-9]{10,}",
     must="be a Hugging Face token, hf_...",
+    prefix="hf_",
+    generated=False,
 )
 
 SECRETS: Mapping[str, SecretKey] = {

@@ -125,9 +125,7 @@ def _section(cls: type[S], namespace: str, values: Mapping[str, str]) -> tuple[S
                 decoded[key] = json.loads(value)
             except json.JSONDecodeError as error:
                 problems.append(
-                    Problem(
-                        f"{namespace}:{key} is not valid JSON: {error}", f"pulumi config rm {namespace}:{key}"
-                    )
+                    Problem(f"{namespace}:{key} is not valid JSON: {error}", f"pulumi config rm {namespace}:{key}")
                 )
                 del decoded[key]
     while True:
@@ -269,10 +267,6 @@ def _rename(key: str, to: str | None, value: object) -> str:
 
 def _show(value: object) -> str:
     text = (
-        json.dumps(value)
-        if isinstance(value, dict | list)
-        else repr(value)
-        if isinstance(value, str)
-        else str(value)
+        json.dumps(value) if isinstance(value, dict | list) else repr(value) if isinstance(value, str) else str(value)
     )
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -119,9 +119,9 @@ class ModelStateHook(CustomLogger):  # pyright: ignore[reportUntypedBaseClass]
     async def async_pre_call_hook(
         self,
         user_api_key_dict: Any,
-        cache: Any,  # noqa: ARG002  LiteLLM passes it by name
+        cache: Any,
         data: dict[str, Any],
-        call_type: str,  # noqa: ARG002
+        call_type: str,
     ) -> dict[str, Any] | None:
         """Answer for an alias that is off, or send the request to its fallback."""
         alias = data.get("model")
@@ -151,9 +151,7 @@ async def _may_use(token: Any, alias: str) -> bool:
     from litellm.proxy.proxy_server import llm_router  # noqa: PLC0415  # pyright: ignore
 
     try:
-        await can_key_call_resolved_model(
-            model=alias, llm_model_list=None, valid_token=token, llm_router=llm_router
-        )
+        await can_key_call_resolved_model(model=alias, llm_model_list=None, valid_token=token, llm_router=llm_router)
     except ProxyException:  # pyright: ignore[reportUnknownVariableType]
         return False
     return True

@@ -1,0 +1,149 @@
+"""Project and stack files, read as the Pulumi CLI reads them.
+
+What the CLI does, measured: bare keys get the project's prefix, objects become JSON, numbers become strings
+(`1.0` becomes "1"), a stack's value replaces a project's whole, and YAML is go-yaml's, where `yes`, `on` and
+`12:30` are strings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from stacks.settings import RawConfig
+
+
+class ConfigFileError(Exception):
+    """A file or an argument that cannot be used; the text says which, and what to do."""
+
+
+class _GoYamlLoader(yaml.SafeLoader):
+    """YAML 1.2 scalars as go-yaml resolves them, instead of YAML 1.1's."""
+
+
+_GoYamlLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("null", r"^(?:~|null|Null|NULL|)$", "~nN"),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)$", "-+0123456789"),
+    (
+        "float",
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
+        "-+0123456789.",
+    ),
+):
+    for _character in [*_first, *([""] if _tag == "null" else [])]:
+        _GoYamlLoader.yaml_implicit_resolvers.setdefault(_character, []).append(
+            (f"tag:yaml.org,2002:{_tag}", re.compile(_pattern))
+        )
+
+
+def load(
+    project_dir: Path, stack: str, assignments: Iterable[str] = (), *, stack_file: Path | None = None
+) -> RawConfig:
+    """Config of a stack, with `namespace:key=value` assignments on top.
+
+    Raises ConfigFileError for a missing or unreadable file and for a malformed assignment.
+    """
+    project = _read(project_dir / "Pulumi.yaml")
+    name = str(project.get("name", ""))
+    path = stack_file or project_dir / f"Pulumi.{stack}.yaml"
+    if not path.exists():
+        known = sorted(p.name.split(".")[1] for p in project_dir.glob("Pulumi.*.yaml"))
+        raise ConfigFileError(f"there is no stack '{stack}' ({path.name} is missing); known: {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for key, entry in _config(project, "Pulumi.yaml").items():
+        declared = cast("Mapping[str, Any]", entry) if isinstance(entry, dict) else {"value": entry}
+        value = declared.get("value", declared.get("default"))
+        if value is not None:
+            values[_full_key(key, name)] = value
+    for key, value in _config(_read(path), path.name).items():
+        values[_full_key(key, name)] = value
+    for assignment in assignments:
+        _assign(values, assignment, name)
+    secret = {key for key, value in values.items() if _is_secret(value)}
+    return RawConfig(
+        project=name,
+        stack=stack,
+        values={key: _text(value) for key, value in values.items() if key not in secret},
+        secrets=dict.fromkeys(secret),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(), Loader=_GoYamlLoader)  # noqa: S506  derived from SafeLoader
+    except OSError as error:
+        raise ConfigFileError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigFileError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigFileError(f"{path.name} is not a mapping: it has to begin with `config:`")
+    return cast("dict[str, Any]", content)
+
+
+def _config(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    config = content.get("config") or {}
+    if not isinstance(config, dict):
+        raise ConfigFileError(f"`config` in {name} is not a mapping of keys to values")
+    return {str(key): value for key, value in cast("dict[object, Any]", config).items()}
+
+
+def _full_key(key: str, project: str) -> str:
+    # `namespace:config:key` is the CLI's older spelling.
+    return key.replace(":config:", ":", 1) if ":" in key else f"{project}:{key}"
+
+
+def _is_secret(value: object) -> bool:
+    """Whether any part of a value is encrypted: the CLI then treats the whole as a secret."""
+    if isinstance(value, dict):
+        mapping = cast("dict[str, object]", value)
+        return set(mapping) == {"secure"} or any(_is_secret(inner) for inner in mapping.values())
+    return isinstance(value, list) and any(_is_secret(inner) for inner in cast("list[object]", value))
+
+
+def _text(value: object) -> str:
+    """A value as the CLI hands it over."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, dict | list):
+        return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return "" if value is None else str(value)
+
+
+def _assign(values: dict[str, Any], assignment: str, project: str) -> None:
+    """Apply one `key=value`; a dot in the key leads into an object, as `pulumi config set --path` does."""
+    key, separator, text = assignment.partition("=")
+    if not separator or not key.strip(":"):
+        raise ConfigFileError(f"--set {assignment!r} is not of the form namespace:key=value")
+    full_key = _full_key(key.strip(), project)
+    namespace, _, path = full_key.partition(":")
+    first, *rest = path.split(".")
+    if not rest:
+        values[full_key] = text
+        return
+    top = f"{namespace}:{first}"
+    inner = values.get(top)
+    node: dict[str, Any] = dict(cast("dict[str, Any]", inner)) if isinstance(inner, dict) else {}
+    values[top] = node
+    for part in rest[:-1]:
+        child = node.get(part)
+        node[part] = dict(cast("dict[str, Any]", child)) if isinstance(child, dict) else {}
+        node = node[part]
+    node[rest[-1]] = _typed(text)
+
+
+def _typed(text: str) -> object:
+    """The CLI's reading of a value at a path: true, false and whole numbers are typed, the rest is text."""
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if re.fullmatch(r"0|-?[1-9]\d*", text) else text

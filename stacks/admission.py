@@ -1,0 +1,46 @@
+"""Admission: from config and catalog to a plan, and everything that stands against it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from models.catalog import CATALOG, GROUPS, Group
+from models.spec import ModelSpec
+from stacks.plan import Plan, make_plan
+from stacks.problems import Notice, Problem
+from stacks.rules import missing_secrets, notices, problems
+from stacks.settings import RawConfig, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """The verdict. Nothing is deployed while there is a problem."""
+
+    plan: Plan
+    problems: tuple[Problem, ...]
+    notices: tuple[Notice, ...]
+
+
+def admit(
+    raw: RawConfig,
+    catalog: Mapping[str, ModelSpec] = CATALOG,
+    groups: Mapping[str, Group] = GROUPS,
+    *,
+    without_secrets: bool = False,
+) -> Admission:
+    """Judge a stack's config.
+
+    `without_secrets` is for a plan that cannot decrypt and need not: a missing secret is then something to do
+    before `pulumi up`, not a reason to show nothing.
+    """
+    settings, found = parse(raw, catalog, groups)
+    plan = make_plan(settings, catalog)
+    found += problems(plan)
+    missing = list(missing_secrets(plan))
+    remarks = list(notices(plan))
+    if without_secrets:
+        remarks = [Notice(f"before `pulumi up`: {p.message}", p.remedy) for p in missing] + remarks
+    else:
+        found += missing
+    return Admission(plan=plan, problems=tuple(found), notices=tuple(remarks))

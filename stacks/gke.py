@@ -1,0 +1,177 @@
+"""The cloud half of a stack on GKE: APIs, network, cluster, pools, image mirror, the database's disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_gcp as gcp
+from pulumi_gcp import projects
+
+from components import litellm_gateway, postgres
+from components.cloud_sql import CloudSql, CloudSqlArgs
+from components.database import Database
+from components.gke_cluster import GkeCluster, GkeClusterArgs
+from components.gke_l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
+from components.gke_network import GkeNetwork, GkeNetworkArgs
+from components.image_mirror import ImageMirror, ImageMirrorArgs
+from components.persistent_disk import PersistentDisk, PersistentDiskArgs
+from components.place import Place
+from components.postgres import Postgres, PostgresArgs
+from models.images import LITELLM, POSTGRES, VLLM
+from models.machines import region_of
+from models.spec import ExternalProvider
+from stacks.plan import Plan
+
+_APIS = (
+    "artifactregistry",
+    "compute",
+    "container",
+    "containerfilesystem",  # image streaming
+    "iam",
+    "logging",
+    "monitoring",
+)
+_CLOUD_SQL_APIS = ("servicenetworking", "sqladmin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """What the Kubernetes half builds on."""
+
+    provider: gcp.Provider
+    name: str  # prefix of every cloud object, and the cluster's name
+    project: str
+    zone: str
+    network_id: pulumi.Output[str]
+    kubeconfig: pulumi.Output[str]
+    cluster_identifier: str
+    mirrors: Mapping[str, str]
+    ready: Sequence[pulumi.Resource]  # nodes and images are there once these are
+
+
+def cloud(plan: Plan) -> Cloud:
+    """Register the cloud half. The plan was admitted, so its GCP section is there."""
+    settings, where = plan.settings, plan.settings.gcp
+    if where is None:
+        raise ValueError("a GKE stack has gcp:project and gcp:zone")
+    region = region_of(where.zone)
+    name = f"{settings.project}-{settings.stack}"
+    provider = gcp.Provider("gcp", project=where.project, region=region, zone=where.zone)
+    apis = [
+        projects.Service(
+            api,
+            service=f"{api}.googleapis.com",
+            # Others in the project may use it.
+            disable_on_destroy=False,
+            opts=pulumi.ResourceOptions(provider=provider),
+        )
+        for api in (*_APIS, *(_CLOUD_SQL_APIS if settings.platform.gateway.database == "cloud-sql" else ()))
+    ]
+    in_gcp = pulumi.ResourceOptions(provider=provider)
+    network = GkeNetwork(
+        "network",
+        GkeNetworkArgs(name=name, region=region, after=apis),
+        opts=in_gcp,
+    )
+    cluster = GkeCluster(
+        "cluster",
+        GkeClusterArgs(
+            name=name,
+            project=where.project,
+            zone=where.zone,
+            network_id=network.network_id,
+            subnetwork_id=network.subnetwork_id,
+            system_machine_type=plan.system.machine.name,
+            system_nodes=settings.platform.system_nodes,
+            deletion_protection=settings.platform.deletion_protection,
+        ),
+        opts=in_gcp,
+    )
+    images = {i.registry for i in (LITELLM, POSTGRES, VLLM)} | {
+        m.spec.engine.image.registry for m in plan.deployed if not isinstance(m.spec.engine, ExternalProvider)
+    }
+    mirror = ImageMirror(
+        "mirror",
+        ImageMirrorArgs(
+            project=where.project,
+            region=region,
+            registries=sorted(images),
+            reader=pulumi.Output.concat("serviceAccount:", cluster.node_service_account),
+            after=apis,
+        ),
+        opts=in_gcp,
+    )
+    ready: list[pulumi.Resource] = [cluster.system_pool, *mirror.repositories]
+    if plan.gpu is not None:
+        pool = GkeL4NodePool(
+            "l4",
+            GkeL4NodePoolArgs(
+                cluster=cluster.name,
+                zone=where.zone,
+                machine=plan.gpu.machine,
+                max_nodes=plan.max_gpu_nodes,
+                min_driver=VLLM.min_driver or "",
+                service_account=cluster.node_service_account,
+                after=[cluster.system_pool],
+                spot=settings.platform.spot,
+                boot_disk_gib=settings.platform.gpu_boot_disk_gib,
+                sharing_clients=settings.platform.gpu_sharing_clients,
+            ),
+            opts=in_gcp,
+        )
+        ready.append(pool.pool)
+    return Cloud(
+        provider=provider,
+        name=name,
+        project=where.project,
+        zone=where.zone,
+        network_id=network.network_id,
+        kubeconfig=cluster.kubeconfig,
+        cluster_identifier=f"{where.project}/{where.zone}/{name}",
+        mirrors=mirror.prefixes,
+        ready=ready,
+    )
+
+
+def gateway_database(
+    plan: Plan, base: Cloud, place: Place, password: pulumi.Output[str], workloads: pulumi.ProviderResource
+) -> Database:
+    """The gateway's database, in the form that survives the cluster."""
+    in_gcp = pulumi.ResourceOptions(provider=base.provider)
+    gateway = plan.settings.platform.gateway
+    if gateway.database == "cloud-sql":
+        args = CloudSqlArgs(
+            name=f"{base.name}-gateway",
+            region=region_of(base.zone),
+            network_id=base.network_id,
+            gib=gateway.database_gib,
+            password=password,
+            place=place,
+        )
+        return CloudSql("cloud-sql", args, opts=in_gcp).database
+    disk = PersistentDisk(
+        "gateway-disk",
+        PersistentDiskArgs(
+            name=f"{base.name}-gateway-db",
+            project=base.project,
+            zone=base.zone,
+            gib=gateway.database_gib,
+            claim=postgres.CLAIM,
+            place=place,
+        ),
+        opts=in_gcp,
+    )
+    return Postgres(
+        "postgres",
+        PostgresArgs(
+            place=place,
+            image=POSTGRES.reference(mirror=base.mirrors[POSTGRES.registry]),
+            gib=gateway.database_gib,
+            password=password,
+            clients=litellm_gateway.DATABASE_CLIENTS,
+            volume=disk.volume,
+        ),
+        opts=pulumi.ResourceOptions(provider=workloads),
+    ).database

@@ -1,0 +1,193 @@
+"""The plan: what a stack will run, with everything decided that follows from settings and catalog. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from components import litellm_gateway, postgres
+from models.cold_start import ColdStart, cold_start
+from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine
+from models.memory import claim_gib
+from models.needs import Needs, needs
+from models.spec import ExternalProvider, Image, ModelSpec
+from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey
+from stacks.sections import Overrides
+from stacks.settings import Settings
+
+
+class State(StrEnum):
+    """Where a model of the catalog stands in a plan."""
+
+    UP = "up"
+    OFF = "off"  # deployed at zero replicas, costs its claim
+    DISABLED = "disabled"  # its group is off: nothing of it exists but a kept claim
+    EXTERNAL = "external"  # registered, runs elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a model that runs here is deployed with."""
+
+    needs: Needs
+    cold_start: ColdStart
+    claim_gib: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedModel:
+    """A catalog entry as this stack runs it, overrides applied."""
+
+    spec: ModelSpec
+    replicas: int
+    state: State
+    workload: Workload | None  # None: nothing of it runs here
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that its replicas hold."""
+        return self.replicas * self.spec.gpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A machine type, and why it is this one."""
+
+    machine: Machine
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will be deployed. `gpu` is None where the quota is zero."""
+
+    settings: Settings
+    models: tuple[PlannedModel, ...]  # the whole catalog, disabled ones too
+    gpu: Choice | None
+    system: Choice
+    secrets: tuple[SecretKey, ...]  # those that this plan needs
+
+    @property
+    def max_gpu_nodes(self) -> int:
+        """Nodes that the GPU pool may grow to: the quota in machines."""
+        return self.settings.platform.gpu_quota // self.gpu.machine.gpus if self.gpu else 0
+
+    @property
+    def deployed(self) -> tuple[PlannedModel, ...]:
+        """Models of enabled groups."""
+        return tuple(model for model in self.models if model.state is not State.DISABLED)
+
+
+def make_plan(settings: Settings, catalog: Mapping[str, ModelSpec]) -> Plan:
+    """What these settings ask for, whether or not it can be had."""
+    models = tuple(_planned(spec, settings) for spec in catalog.values())
+    return Plan(
+        settings=settings,
+        models=models,
+        gpu=_gpu_machine(settings, models),
+        system=_system_machine(settings, models),
+        secrets=_needed_secrets(models),
+    )
+
+
+def _planned(entry: ModelSpec, settings: Settings) -> PlannedModel:
+    overrides = settings.models.get(entry.alias, Overrides())
+    spec = overrides.apply(entry)
+    enabled = settings.platform.groups.get(spec.group, False)
+    external = isinstance(spec.engine, ExternalProvider)
+    replicas = overrides.asked_replicas
+    if not enabled:
+        state = State.DISABLED
+    elif external:
+        state = State.EXTERNAL
+    else:
+        state = State.UP if replicas else State.OFF
+    workload = None
+    if not external:
+        workload = Workload(
+            needs=needs(spec),
+            cold_start=cold_start(spec, *pulled(spec)),
+            claim_gib=overrides.asked_claim_gib or claim_gib(spec),
+        )
+    return PlannedModel(spec=spec, replicas=replicas, state=state, workload=workload)
+
+
+def pulled(spec: ModelSpec) -> tuple[Image, ...]:
+    """Images that a model's pod pulls: its engine's, which also stages on vLLM."""
+    return () if isinstance(spec.engine, ExternalProvider) else (spec.engine.image,)
+
+
+def on_gpu(models: tuple[PlannedModel, ...]) -> list[tuple[PlannedModel, Workload]]:
+    """Enabled models that need a GPU, up or not."""
+    return [(m, m.workload) for m in models if m.state in (State.UP, State.OFF) and m.workload and m.spec.gpus]
+
+
+def on_cpu(models: tuple[PlannedModel, ...]) -> list[tuple[PlannedModel, Workload]]:
+    """Enabled models that run on the system pool, up or not."""
+    return [(m, m.workload) for m in models if m.state in (State.UP, State.OFF) and m.workload and not m.spec.gpus]
+
+
+def _gpu_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice | None:
+    """The shape from config, or the smallest that holds every enabled GPU model."""
+    if settings.platform.gpu_quota == 0:
+        return None
+    asked = settings.platform.machine_type
+    if asked != "auto":
+        return Choice(machine=G2_MACHINES[asked], reason="set by machineType")
+    shapes = list(G2_MACHINES.values())
+    gpu_models = on_gpu(models)
+    reason = "the smallest with an L4"
+    for machine in shapes:
+        lacking = [(m, found) for m, load in gpu_models if (found := load.needs.lacking(machine))]
+        if not lacking:
+            return Choice(machine=machine, reason=reason)
+        model, found = lacking[-1]
+        reason = f"the smallest that holds every enabled model: {model.spec.alias} needs {found}"
+    return Choice(machine=shapes[-1], reason=f"the largest there is, and still too small: {reason}")
+
+
+def system_needs(settings: Settings, models: tuple[PlannedModel, ...], *, all_on: bool) -> list[tuple[str, Needs]]:
+    """Pods of the system pool at their busiest: one more gateway while it rolls."""
+    gateway = [(litellm_gateway.APP, litellm_gateway.NEEDS)] * (settings.platform.gateway.replicas + 1)
+    database = [(postgres.APP, postgres.NEEDS)] if settings.platform.gateway.database == "in-cluster" else []
+    cpu_models = [
+        (model.spec.alias, load.needs)
+        for model, load in on_cpu(models)
+        for _ in range(model.replicas or (1 if all_on else 0))
+    ]
+    return [*gateway, *database, *cpu_models]
+
+
+def system_fits(machine: Machine, nodes: int, pods: list[tuple[str, Needs]]) -> bool:
+    """Whether the pods fit, largest first, each on the first node with room (as the scheduler can always do)."""
+    free = [[machine.pod_cpu, machine.pod_gib] for _ in range(nodes)]
+    free[0][0] -= CLUSTER_AGENTS.cpu
+    free[0][1] -= CLUSTER_AGENTS.gib
+    for _, pod in sorted(pods, key=lambda pair: pair[1].gib, reverse=True):
+        node = next((n for n in free if n[0] >= pod.cpu and n[1] >= pod.gib), None)
+        if node is None:
+            return False
+        node[0] -= pod.cpu
+        node[1] -= pod.gib
+    return True
+
+
+def _system_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice:
+    """The shape from config, or the smallest that holds the gateway and every enabled CPU model."""
+    asked, nodes = settings.platform.system_machine_type, settings.platform.system_nodes
+    if asked != "auto":
+        return Choice(machine=SYSTEM_MACHINES[asked], reason="set by systemMachineType")
+    pods = system_needs(settings, models, all_on=True)
+    shapes = list(SYSTEM_MACHINES.values())
+    machine = next((m for m in shapes if system_fits(m, nodes, pods)), shapes[-1])
+    return Choice(machine=machine, reason=f"the smallest that holds the gateway and {_names(on_cpu(models))}")
+
+
+def _names(models: list[tuple[PlannedModel, Workload]]) -> str:
+    return ", ".join(model.spec.alias for model, _ in models) or "no CPU model"
+
+
+def _needed_secrets(models: tuple[PlannedModel, ...]) -> tuple[SecretKey, ...]:
+    gated = any(m.spec.weights and m.spec.weights.gated for m in models if m.state is not State.DISABLED)
+    return (MASTER_KEY, SALT_KEY, DATABASE_PASSWORD, SERVING_API_KEY, *((HUGGING_FACE_TOKEN,) if gated else ()))

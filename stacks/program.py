@@ -1,0 +1,220 @@
+"""The Pulumi program: config in, components wired, outputs out. The same under `pulumi up` and `ops plan`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import litellm_gateway
+from components.database import Database
+from components.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.model_workload import ModelArgs
+from components.place import Place, restricted_namespace
+from components.postgres import Postgres, PostgresArgs
+from components.registration import Registration
+from components.serving_namespace import ServingNamespace, ServingNamespaceArgs
+from components.tei_embeddings import TeiEmbeddings
+from components.vllm_model import VllmModel, VllmModelArgs
+from models.images import LITELLM, POSTGRES
+from models.machines import G2_MACHINES
+from models.spec import Image, TeiEngine, VllmEngine
+from stacks import settings
+from stacks.admission import admit
+from stacks.gke import Cloud, cloud, gateway_database
+from stacks.plan import Plan, PlannedModel, State, Workload
+from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY
+
+SERVING = "serving"
+GATEWAY = "gateway"
+
+
+def main() -> None:
+    """Deploy what the config of the running stack asks for, or say everything that is wrong with it.
+
+    Exits with 1 and without a traceback if anything is wrong; nothing is registered then.
+    """
+    admission = admit(settings.read())
+    if admission.problems:
+        for problem in admission.problems:
+            pulumi.log.error(str(problem))
+        sys.exit(1)
+    deploy(admission.plan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Site:
+    """Where workloads go."""
+
+    data: k8s.Provider
+    workloads: k8s.Provider
+    mirrors: Mapping[str, str]
+    namespaces: Mapping[str, pulumi.Resource]
+
+    def place(self, namespace: str) -> Place:
+        return Place(namespace=namespace, data=self.data, after=(self.namespaces[namespace],))
+
+    def image(self, image: Image) -> str:
+        return image.reference(mirror=self.mirrors.get(image.registry))
+
+    @property
+    def opts(self) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(provider=self.workloads)
+
+
+def deploy(plan: Plan) -> None:
+    """Register everything of an admitted plan."""
+    base = cloud(plan) if plan.settings.platform.target == "gke" else None
+    site = _site(plan, base)
+    token = settings.secret_output(HUGGING_FACE_TOKEN) if HUGGING_FACE_TOKEN in plan.secrets else None
+    api_key = settings.secret_output(SERVING_API_KEY)
+    ServingNamespace(
+        SERVING, ServingNamespaceArgs(namespace=SERVING, api_key=api_key, hugging_face_token=token), opts=site.opts
+    )
+    registrations = _models(plan, site)
+    password = settings.secret_output(DATABASE_PASSWORD)
+    place = site.place(GATEWAY)
+    gateway = LiteLlmGateway(
+        "gateway",
+        LiteLlmGatewayArgs(
+            place=place,
+            image=site.image(LITELLM),
+            replicas=plan.settings.platform.gateway.replicas,
+            models=registrations,
+            serving_namespaces=(SERVING,),
+            database=gateway_database(plan, base, place, password, site.workloads)
+            if base
+            else _local_database(plan, site, password),
+            master_key=settings.secret_output(MASTER_KEY),
+            salt_key=settings.secret_output(SALT_KEY),
+            upstream_api_key=api_key,
+        ),
+        opts=site.opts,
+    )
+    up = [model.spec.alias for model in plan.models if model.state is State.UP]
+    pulumi.export("gatewayUrl", gateway.url)
+    pulumi.export(
+        "gatewayForward",
+        pulumi.Output.concat(
+            "kubectl -n ", GATEWAY, " port-forward svc/", gateway.service_name, f" {litellm_gateway.PORT}"
+        ),
+    )
+    pulumi.export("models", [registration.alias for registration in registrations])
+    pulumi.export("modelsUp", up)
+    if base:
+        pulumi.export(
+            "kubectlLogin",
+            f"gcloud container clusters get-credentials {base.name} --zone {base.zone} --project {base.project} "
+            "--dns-endpoint",
+        )
+
+
+def _site(plan: Plan, base: Cloud | None) -> _Site:
+    """Namespaces and the two provider instances.
+
+    `data` adopts what a destroy kept (upsert) and takes nothing over from another manager (no force).
+    `workloads` repairs: it adopts an object whose creation was lost on the way (upsert), overrides changes made
+    by hand (force), and updates ConfigMaps and Secrets in place.
+    """
+    platform = plan.settings.platform
+    if base:
+        kubeconfig, context, identifier = base.kubeconfig, None, base.cluster_identifier
+    else:
+        kubeconfig, context = platform.kubeconfig, platform.kube_context
+        identifier = f"{plan.settings.project}/{plan.settings.stack}"
+    data = k8s.Provider(
+        "data",
+        kubeconfig=kubeconfig,
+        context=context,
+        # Fixed, or a moved endpoint would replace every object.
+        cluster_identifier=identifier,
+        upsert_existing_objects=True,
+        opts=pulumi.ResourceOptions(depends_on=list(base.ready) if base else None),
+    )
+    namespaces = {name: restricted_namespace(name, data) for name in (SERVING, GATEWAY)}
+    workloads = k8s.Provider(
+        "workloads",
+        kubeconfig=kubeconfig,
+        context=context,
+        cluster_identifier=identifier,
+        upsert_existing_objects=True,
+        enable_patch_force=True,
+        enable_config_map_mutable=True,
+        enable_secret_mutable=True,
+        opts=pulumi.ResourceOptions(depends_on=[*namespaces.values(), *(base.ready if base else ())]),
+    )
+    return _Site(data=data, workloads=workloads, mirrors=base.mirrors if base else {}, namespaces=namespaces)
+
+
+def _local_database(plan: Plan, site: _Site, password: pulumi.Output[str]) -> Database:
+    """In the cluster, on a claim of the default class."""
+    args = PostgresArgs(
+        place=site.place(GATEWAY),
+        image=site.image(POSTGRES),
+        gib=plan.settings.platform.gateway.database_gib,
+        password=password,
+        clients=litellm_gateway.DATABASE_CLIENTS,
+    )
+    return Postgres("postgres", args, opts=site.opts).database
+
+
+# --- models --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Deployed:
+    registration: Registration
+    gpu_deployment: pulumi.Resource | None = None
+
+
+def _model_args(plan: Plan, site: _Site, model: PlannedModel, load: Workload) -> ModelArgs:
+    return ModelArgs(
+        spec=model.spec,
+        place=site.place(SERVING),
+        replicas=model.replicas,
+        needs=load.needs,
+        cold_start=load.cold_start,
+        claim_gib=load.claim_gib,
+        keep_weights=plan.settings.platform.retain_weights,
+        gateway_namespace=GATEWAY,
+        mirrors=site.mirrors,
+    )
+
+
+def _vllm(plan: Plan, args: ModelArgs, site: _Site, after: Sequence[pulumi.Resource]) -> _Deployed:
+    machine = plan.gpu.machine if plan.gpu else next(iter(G2_MACHINES.values()))
+    model = VllmModel(
+        args.spec.alias, VllmModelArgs(model=args, machine_type=machine.name, after=after), opts=site.opts
+    )
+    return _Deployed(registration=model.registration, gpu_deployment=model.deployment)
+
+
+def _tei(plan: Plan, args: ModelArgs, site: _Site, after: Sequence[pulumi.Resource]) -> _Deployed:
+    return _Deployed(registration=TeiEmbeddings(args.spec.alias, args, opts=site.opts).registration)
+
+
+# The one place where an engine meets its component.
+_COMPONENTS: Mapping[type, Callable[[Plan, ModelArgs, _Site, Sequence[pulumi.Resource]], _Deployed]] = {
+    VllmEngine: _vllm,
+    TeiEngine: _tei,
+}
+
+
+def _models(plan: Plan, site: _Site) -> list[Registration]:
+    """Every model of an enabled group; those going up wait until those at zero have let go of the GPU."""
+    registrations: dict[str, Registration] = {}
+    released: list[pulumi.Resource] = []
+    for model in sorted(plan.deployed, key=lambda m: m.replicas > 0):
+        if model.workload is None:
+            continue
+        deployed = _COMPONENTS[type(model.spec.engine)](
+            plan, _model_args(plan, site, model, model.workload), site, tuple(released) if model.gpus else ()
+        )
+        registrations[model.spec.alias] = deployed.registration
+        if deployed.gpu_deployment is not None and not model.replicas:
+            released.append(deployed.gpu_deployment)
+    # In the catalog's order, whatever is up: the gateway's configuration does not change with it.
+    return [registrations[m.spec.alias] for m in plan.deployed if m.spec.alias in registrations]

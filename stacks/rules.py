@@ -1,0 +1,258 @@
+"""The rules of admission: each yields what stands against a plan, and none stops another. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from models.images import LITELLM, POSTGRES
+from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, ephemeral_allocatable_gib
+from models.memory import claim_gib, fit_model
+from models.needs import Needs
+from models.spec import Image, ModelSpec, VllmEngine
+from stacks.plan import Plan, State, on_gpu, pulled, system_fits, system_needs
+from stacks.problems import Notice, Problem
+
+# --- problems -----------------------------------------------------------------------------------------------
+
+
+def problems(plan: Plan) -> Iterator[Problem]:
+    """Everything that stands against a plan, but for secrets that are not set."""
+    for rule in (_idle_replicas, _quota, _shared_gpu, _claims, _gpu_fit, _gpu_node, _system_pool):
+        yield from rule(plan)
+
+
+def notices(plan: Plan) -> Iterator[Notice]:
+    """What is worth knowing about a plan and does not stop it."""
+    for remark in (_placeholder_project, _unpinned, _cramped):
+        yield from remark(plan)
+
+
+def _idle_replicas(plan: Plan) -> Iterator[Problem]:
+    for model in plan.models:
+        if model.replicas and model.state is State.DISABLED:
+            alias, group = model.spec.alias, model.spec.group
+            yield Problem(
+                f"{alias}:replicas is {model.replicas}, but its group '{group}' is off, so nothing would run",
+                f"pulumi config set --path '{plan.settings.project}:groups.{group}' true"
+                f"   # or: pulumi config set {alias}:replicas 0",
+            )
+
+
+def _quota(plan: Plan) -> Iterator[Problem]:
+    """The sum over all models: each alone may be within the quota."""
+    platform = plan.settings.platform
+    up = [m for m in plan.models if m.state is State.UP and m.gpus]
+    slots = platform.gpu_quota * platform.gpu_sharing_clients
+    wanted = sum(model.gpus for model in up)
+    if wanted <= slots:
+        machine = plan.gpu.machine if plan.gpu else None
+        if up and machine and machine.gpus > platform.gpu_quota:
+            yield Problem(
+                f"machine type {machine.name} has {machine.gpus} GPUs, and the quota is {platform.gpu_quota}, so no "
+                "node could ever start",
+                "pulumi config set machineType auto"
+                f"   # or, with that quota granted: pulumi config set gpuQuota {machine.gpus}",
+            )
+        return
+    shared = f", shared by {platform.gpu_sharing_clients} each" if platform.gpu_sharing_clients > 1 else ""
+    listed = ", ".join(f"{m.spec.alias} ({m.gpus})" for m in up)
+    message = (
+        f"GPUs asked for: {wanted} by {listed}; the quota (GPUS_ALL_REGIONS) is {platform.gpu_quota}{shared}, so the "
+        "rest would wait for ever on a node that cannot come"
+    )
+    if len(up) > 1:
+        swaps = [
+            f"to keep {keep.spec.alias}: "
+            + " && ".join(f"pulumi config set {other.spec.alias}:replicas 0" for other in up if other is not keep)
+            for keep in up
+        ]
+        yield Problem(message, "; ".join(swaps))
+    else:
+        alias = up[0].spec.alias
+        yield Problem(
+            message,
+            f"pulumi config set {alias}:replicas {slots // up[0].spec.gpus}"
+            f"   # or, with that quota granted: pulumi config set gpuQuota {wanted}",
+        )
+
+
+def _shared_gpu(plan: Plan) -> Iterator[Problem]:
+    """Time-sharing isolates no memory: whatever may meet on one GPU has to fit it together."""
+    clients = plan.settings.platform.gpu_sharing_clients
+    if clients == 1:
+        return
+    shares = sorted(
+        (
+            (m.spec.engine.gpu_memory_utilization, m.spec.alias)
+            for m in plan.models
+            if m.state is State.UP and isinstance(m.spec.engine, VllmEngine)
+            for _ in range(m.replicas)
+        ),
+        reverse=True,
+    )[:clients]
+    total = sum(share for share, _ in shares)
+    if total > 1:
+        names = " and ".join(f"{alias} ({share:g})" for share, alias in shares)
+        each = int(95 / len(shares)) / 100
+        yield Problem(
+            f"gpuSharingClients is {clients}, and {names} may meet on one GPU: together they claim {total:.2f} of its "
+            "memory, so the second one fails at start",
+            " && ".join(
+                f"pulumi config set {alias}:gpuMemoryUtilization {each:g}" for alias in {a: 0 for _, a in shares}
+            ),
+        )
+
+
+def _claims(plan: Plan) -> Iterator[Problem]:
+    for model in plan.models:
+        if model.state is State.DISABLED or model.workload is None:
+            continue
+        alias = model.spec.alias
+        needed = claim_gib(model.spec)
+        if model.workload.claim_gib < needed:
+            yield Problem(
+                f"{alias}:claimGib is {model.workload.claim_gib}, below the {needed} GiB that its weights and a "
+                "download in progress need; a claim also never shrinks",
+                f"pulumi config rm {alias}:claimGib",
+            )
+        if model.replicas > 1:
+            yield Problem(
+                f"{alias}:replicas is {model.replicas}, but its weights are on a ReadWriteOnce claim, which one node "
+                "mounts: the other replicas would wait for ever",
+                f"pulumi config set {alias}:replicas 1",
+            )
+
+
+def _gpu_fit(plan: Plan) -> Iterator[Problem]:
+    """GPU memory: what vLLM would find out after ten billed minutes."""
+    for model, _ in on_gpu(plan.models):
+        if model.state is not State.UP:
+            continue
+        yield from _fit_problems(model.spec)
+
+
+def _fit_problems(spec: ModelSpec) -> Iterator[Problem]:
+    arch = spec.weights.architecture if spec.weights else None
+    if arch and spec.context and spec.context > arch.max_positions:
+        yield Problem(
+            f"{spec.alias}:maxModelLen is {spec.context}, and the model has {arch.max_positions} positions, so vLLM "
+            "refuses to start",
+            f"pulumi config set {spec.alias}:maxModelLen {arch.max_positions}",
+        )
+        return
+    try:
+        fit = fit_model(spec)
+    except ValueError as refused:
+        yield Problem(f"{spec.alias}: {refused}", f"pulumi config rm {spec.alias}:maxNumBatchedTokens")
+        return
+    if not fit.fits:
+        remedy = (
+            f"pulumi config set {spec.alias}:maxModelLen {fit.max_model_len}"
+            if fit.max_model_len
+            else f"ops fit {spec.alias}   # shows where the memory goes and what would fit"
+        )
+        yield Problem(f"{spec.alias} does not fit its GPU, so vLLM would refuse to start: {fit.reason}", remedy)
+
+
+def _gpu_node(plan: Plan) -> Iterator[Problem]:
+    """Host memory, CPU, disk of the node that was chosen."""
+    up = [(m, load) for m, load in on_gpu(plan.models) if m.state is State.UP]
+    if plan.gpu is None:
+        for model, _ in up:
+            yield Problem(
+                f"{model.spec.alias}:replicas is {model.replicas}, but gpuQuota is 0, so there is no GPU pool",
+                "pulumi config set gpuQuota 1   # once Google has granted the quota GPUS_ALL_REGIONS",
+            )
+        return
+    disk = ephemeral_allocatable_gib(plan.settings.platform.gpu_boot_disk_gib)
+    for model, load in up:
+        if lacking := load.needs.lacking(plan.gpu.machine):
+            yield Problem(
+                f"{model.spec.alias} needs {lacking} ({plan.gpu.reason}), so its pod would never be scheduled, or "
+                "be killed while it loads",
+                f"pulumi config set machineType {_smallest_for(load.needs) or 'auto'}",
+            )
+        image = pulled(model.spec)[0]
+        # Unpacked, an image takes about twice its compressed size; both are on disk while it is unpacked.
+        wanted = load.needs.ephemeral_gib + image.compressed_gib * 3
+        if wanted > disk:
+            yield Problem(
+                f"gpuBootDiskGib is {plan.settings.platform.gpu_boot_disk_gib}, which leaves {disk:g} GiB, and the "
+                f"image and scratch space of {model.spec.alias} need {wanted:g} GiB: the pod would be evicted",
+                "pulumi config set gpuBootDiskGib 100",
+            )
+
+
+def _smallest_for(wanted: Needs) -> str | None:
+    return next((m.name for m in G2_MACHINES.values() if not wanted.lacking(m)), None)
+
+
+def _system_pool(plan: Plan) -> Iterator[Problem]:
+    if plan.settings.platform.target != "gke":
+        return
+    pods = system_needs(plan.settings, plan.models, all_on=False)
+    nodes, machine = plan.settings.platform.system_nodes, plan.system.machine
+    if system_fits(machine, nodes, pods):
+        return
+    wanted_cpu, wanted_gib = sum(n.cpu for _, n in pods), sum(n.gib for _, n in pods)
+    larger = next((m.name for m in SYSTEM_MACHINES.values() if system_fits(m, nodes, pods)), None)
+    yield Problem(
+        f"the pods without a GPU ({', '.join(name for name, _ in pods)}) need {wanted_cpu:g} CPU and "
+        f"{wanted_gib:.1f} GiB beside GKE's own {CLUSTER_AGENTS.cpu:g} CPU and {CLUSTER_AGENTS.gib:g} GiB, and "
+        f"{nodes} x {machine.name} leaves {machine.pod_cpu:g} CPU and {machine.pod_gib:g} GiB a node: some would "
+        "never be scheduled",
+        f"pulumi config set systemMachineType {larger}" if larger else f"pulumi config set systemNodes {nodes + 1}",
+    )
+
+
+def missing_secrets(plan: Plan) -> Iterator[Problem]:
+    """Secrets that the plan needs and config does not hold."""
+    for secret in plan.secrets:
+        if secret.key not in plan.settings.secrets:
+            yield Problem(
+                f"the secret {plan.settings.project}:{secret.key} ({secret.purpose}) is not set", secret.command
+            )
+
+
+# --- notices -------------------------------------------------------------------------------------------------
+
+PLACEHOLDER_PROJECT = "your-gcp-project"
+
+
+def _placeholder_project(plan: Plan) -> Iterator[Notice]:
+    if plan.settings.gcp and plan.settings.gcp.project == PLACEHOLDER_PROJECT:
+        yield Notice(
+            f"before `pulumi up`: gcp:project is the example's {PLACEHOLDER_PROJECT!r}",
+            "pulumi config set gcp:project <the id of your project>",
+        )
+
+
+def _unpinned(plan: Plan) -> Iterator[Notice]:
+    """What is pinned by a name that may be pointed elsewhere."""
+    images: dict[str, Image] = {
+        i.repository: i for i in (LITELLM, POSTGRES, *(i for m in plan.deployed for i in pulled(m.spec)))
+    }
+    for image in images.values():
+        if image.digest is None:
+            yield Notice(
+                f"image {image.reference()} has no digest on record: its tag may be pointed at other content",
+                "ops pin",
+            )
+    for model in plan.deployed:
+        if model.spec.weights and model.spec.weights.revision is None:
+            yield Notice(
+                f"{model.spec.alias}: no revision of {model.spec.model_id} on record: its default branch is served",
+                "ops pin",
+            )
+
+
+def _cramped(plan: Plan) -> Iterator[Notice]:
+    """Models at zero that would be refused if brought up: no problem yet."""
+    if plan.gpu is None:
+        return
+    for model, load in on_gpu(plan.models):
+        if model.state is State.OFF and (lacking := load.needs.lacking(plan.gpu.machine)):
+            yield Notice(
+                f"{model.spec.alias} is off; up, it would be refused: it needs {lacking}",
+                f"pulumi config set machineType {_smallest_for(load.needs) or 'auto'}",
+            )
