@@ -41,7 +41,7 @@ lock: $(UV) ## resolve pyproject.toml into requirements.lock (hashes, no registr
 
 $(SYNCED): requirements.lock pyproject.toml | $(UV)
 	@$(UV) venv -q --allow-existing --python '>=3.11' .venv
-	@VIRTUAL_ENV=.venv $(UV) pip sync -q --require-hashes requirements.lock
+	@VIRTUAL_ENV=.venv $(UV) pip sync -q --compile-bytecode --require-hashes requirements.lock
 	@VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -1,0 +1,82 @@
+"""`ops plan`: what `pulumi up` would create, whether it may, and how it looks as manifests."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ops.plan.config_files import ConfigFileError, load
+from ops.plan.data import plan_data
+from ops.plan.engine import Registered, run_main
+from ops.plan.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
+from ops.plan.text import refusal, render
+from stacks.admission import Admission, admit
+
+REFUSED = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument("--stack", default="ai-dev", help="stack whose Pulumi.<stack>.yaml is read (default: ai-dev)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="KEY=VALUE",
+        help="config on top of the file, for this plan only: coder-chat:replicas=1; may be repeated",
+    )
+    parser.add_argument("--format", choices=("text", "json", "yaml"), default="text")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the Kubernetes manifests there, a file each")
+    parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 if it would deploy, 2 with the problems on standard error if it is refused."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    project_dir: Path = args.project_dir
+    try:
+        raw = load(project_dir, args.stack, args.assignments)
+    except ConfigFileError as error:
+        errors.print(f"refused: {error}", markup=False)
+        return REFUSED
+    admission = admit(raw, without_secrets=True)
+    if admission.problems:
+        if args.format == "json":
+            _print_json(admission, [])
+        errors.print(refusal(admission.problems))
+        return REFUSED
+    recording = run_main(raw, project_dir)
+    match args.format:
+        case "json":
+            _print_json(admission, recording.resources)
+        case "yaml":
+            sys.stdout.write(secrets_note(recording.resources) + to_yaml(manifests(recording.resources)))
+        case _:
+            render(Console(highlight=False), admission, recording.resources)
+    _warn_of_unknowns(errors, recording.resources, manifests_wanted=args.format == "yaml" or args.out is not None)
+    if args.out is not None:
+        written = write(recording.resources, args.out)
+        errors.print(f"{len(written)} files in {args.out}; apply them with: kubectl apply --server-side -f {args.out}")
+    return 0
+
+
+def _print_json(admission: Admission, resources: list[Registered]) -> None:
+    json.dump(plan_data(admission, resources), sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _warn_of_unknowns(errors: Console, resources: list[Registered], *, manifests_wanted: bool) -> None:
+    """A manifest with a hole in it must not be applied unseen."""
+    if not manifests_wanted:
+        return
+    for manifest in manifests(resources):
+        for path in unknown_paths(manifest):
+            errors.print(
+                f"warning: {manifest['kind']} {manifest['metadata']['name']}: {path} is known only to `pulumi up`",
+                markup=False,
+            )

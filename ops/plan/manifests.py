@@ -1,0 +1,129 @@
+"""The Kubernetes half of a plan as manifests for `kubectl apply --server-side`, Secrets by reference only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from ops.plan.engine import UNKNOWN_TEXT, Registered
+
+# What others refer to comes first; claims and volumes apart, since a pruning apply must never own them.
+_ORDER = (
+    "Namespace",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "ConfigMap",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "Service",
+    "StatefulSet",
+    "Job",
+    "Deployment",
+)
+_PULUMI_ANNOTATION = "pulumi.com/"
+
+
+def is_kubernetes(resource: Registered) -> bool:
+    """Whether a resource is an object of the Kubernetes API."""
+    return resource.type.startswith("kubernetes:")
+
+
+def manifests(resources: Sequence[Registered]) -> list[dict[str, Any]]:
+    """Every Kubernetes object but Secrets, in the order to apply them."""
+    objects = [_without_pulumi(dict(r.inputs)) for r in resources if is_kubernetes(r) and r.short_type != "Secret"]
+    return sorted(objects, key=_rank)
+
+
+def secret_references(resources: Sequence[Registered]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Namespace, name and keys of each Secret that has to exist before the manifests are applied."""
+    return sorted(
+        (r.inputs["metadata"]["namespace"], r.inputs["metadata"]["name"], tuple(sorted(_keys(r))))
+        for r in resources
+        if is_kubernetes(r) and r.short_type == "Secret"
+    )
+
+
+def _keys(secret: Registered) -> Iterator[str]:
+    data = secret.inputs.get("data")
+    if isinstance(data, Mapping):
+        yield from cast("Mapping[str, object]", data)
+
+
+def _rank(manifest: Mapping[str, Any]) -> tuple[int, str, str]:
+    kind = manifest["kind"]
+    rank = _ORDER.index(kind) if kind in _ORDER else _ORDER.index("Job")
+    return rank, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+
+
+def _without_pulumi(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Without the annotations that only Pulumi's provider reads."""
+    metadata = dict(manifest["metadata"])
+    annotations = {
+        key: value
+        for key, value in (metadata.pop("annotations", None) or {}).items()
+        if not key.startswith(_PULUMI_ANNOTATION)
+    }
+    if annotations:
+        metadata["annotations"] = annotations
+    return {**manifest, "metadata": metadata}
+
+
+def unknown_paths(value: Any, path: str = "") -> Iterator[str]:
+    """Where a manifest depends on something that only `pulumi up` learns."""
+    if isinstance(value, Mapping):
+        for key, inner in cast("Mapping[str, Any]", value).items():
+            yield from unknown_paths(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for index, inner in enumerate(cast("list[Any]", value)):
+            yield from unknown_paths(inner, f"{path}[{index}]")
+    elif isinstance(value, str) and UNKNOWN_TEXT in value:
+        yield path
+
+
+class _Dumper(yaml.SafeDumper):
+    """Multi-line text as a block, so that a rendered program or configuration can be read."""
+
+
+def _block(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _block)
+
+
+def to_yaml(objects: Sequence[Mapping[str, Any]]) -> str:
+    """One stream of documents."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=1000)
+
+
+def secrets_note(resources: Sequence[Registered]) -> str:
+    """Comment that names the Secrets to create first."""
+    lines = ["# Secrets are not part of this: they have to exist before it is applied."]
+    lines += [f"#   {namespace}/{name}: {', '.join(keys)}" for namespace, name, keys in secret_references(resources)]
+    return "\n".join(lines) + "\n"
+
+
+def write(resources: Sequence[Registered], directory: Path) -> list[Path]:
+    """One file an object, numbered in the order to apply; returns the files.
+
+    Files of an earlier plan that this one no longer has are removed, and nothing else is.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for manifest in manifests(resources):
+        rank, namespace, name = _rank(manifest)
+        parts = [f"{rank:02d}", manifest["kind"].lower(), *([namespace] if namespace else []), name]
+        path = directory / ("-".join(parts) + ".yaml")
+        path.write_text(to_yaml([manifest]))
+        written.append(path)
+    note = directory / "SECRETS.txt"
+    note.write_text(secrets_note(resources))
+    for old in directory.glob("*.yaml"):
+        if old not in written and re.fullmatch(r"\d\d-[a-z]+-.+\.yaml", old.name):
+            old.unlink()
+    return [*written, note]
