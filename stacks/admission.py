@@ -9,7 +9,7 @@ from models.catalog import CATALOG, GROUPS, Group
 from models.spec import ModelSpec
 from stacks.plan import Plan, make_plan
 from stacks.problems import Notice, Problem
-from stacks.rules import missing_secrets, notices, problems
+from stacks.rules import notices, problems, unprepared
 from stacks.settings import RawConfig, parse
 
 
@@ -27,19 +27,19 @@ def admit(
     catalog: Mapping[str, ModelSpec] = CATALOG,
     groups: Mapping[str, Group] = GROUPS,
     *,
-    without_secrets: bool = False,
+    rehearsal: bool = False,
 ) -> Admission:
     """Judge a stack's config.
 
-    `without_secrets` is for a plan that cannot decrypt and need not: a missing secret is then something to do
+    `rehearsal` is for `ops plan`, which cannot decrypt and deploys nothing: a missing secret is then something to do
     before `pulumi up`, not a reason to show nothing.
     """
     settings, found = parse(raw, catalog, groups)
     plan = make_plan(settings, catalog)
     found += problems(plan)
-    missing = list(missing_secrets(plan))
+    missing = list(unprepared(plan))
     remarks = list(notices(plan))
-    if without_secrets:
+    if rehearsal:
         remarks = [Notice(f"before `pulumi up`: {p.message}", p.remedy) for p in missing] + remarks
     else:
         found += missing

@@ -12,18 +12,20 @@ from models.spec import Image, ModelSpec, VllmEngine
 from stacks.plan import Plan, State, on_gpu, pulled, system_fits, system_needs
 from stacks.problems import Notice, Problem
 
+PLACEHOLDER_PROJECT = "your-gcp-project"  # in Pulumi.ai-dev.yaml
+
 # --- problems -----------------------------------------------------------------------------------------------
 
 
 def problems(plan: Plan) -> Iterator[Problem]:
-    """Everything that stands against a plan, but for secrets that are not set."""
+    """Everything that stands against a plan, but for what is not prepared yet."""
     for rule in (_idle_replicas, _quota, _shared_gpu, _claims, _gpu_fit, _gpu_node, _system_pool):
         yield from rule(plan)
 
 
 def notices(plan: Plan) -> Iterator[Notice]:
     """What is worth knowing about a plan and does not stop it."""
-    for remark in (_placeholder_project, _unpinned, _cramped):
+    for remark in (_unpinned, _cramped):
         yield from remark(plan)
 
 
@@ -205,8 +207,14 @@ def _system_pool(plan: Plan) -> Iterator[Problem]:
     )
 
 
-def missing_secrets(plan: Plan) -> Iterator[Problem]:
-    """Secrets that the plan needs and config does not hold."""
+def unprepared(plan: Plan) -> Iterator[Problem]:
+    """What has to be set once before the first `pulumi up`, and cannot be known to a plan without secrets."""
+    gcp = plan.settings.gcp
+    if gcp and gcp.project == PLACEHOLDER_PROJECT:
+        yield Problem(
+            f"gcp:project is the example's '{PLACEHOLDER_PROJECT}', which is nobody's",
+            "pulumi config set gcp:project <the id of your project>",
+        )
     for secret in plan.secrets:
         if secret.key not in plan.settings.secrets:
             yield Problem(
@@ -215,16 +223,6 @@ def missing_secrets(plan: Plan) -> Iterator[Problem]:
 
 
 # --- notices -------------------------------------------------------------------------------------------------
-
-PLACEHOLDER_PROJECT = "your-gcp-project"
-
-
-def _placeholder_project(plan: Plan) -> Iterator[Notice]:
-    if plan.settings.gcp and plan.settings.gcp.project == PLACEHOLDER_PROJECT:
-        yield Notice(
-            f"before `pulumi up`: gcp:project is the example's {PLACEHOLDER_PROJECT!r}",
-            "pulumi config set gcp:project <the id of your project>",
-        )
 
 
 def _unpinned(plan: Plan) -> Iterator[Notice]:

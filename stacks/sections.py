@@ -35,10 +35,12 @@ def _truth(value: object) -> object:
     raise ValueError("must be true or false")
 
 
-def _one_of(names: Collection[str]) -> AfterValidator:
+def _one_of(names: Collection[str], otherwise: str) -> AfterValidator:
+    """`otherwise` says what another name would mean."""
+
     def check(value: str) -> str:
         if value not in names:
-            raise ValueError(f"is not one of those known; {did_you_mean(value, names)}")
+            raise ValueError(f"{otherwise}; {did_you_mean(value, names)}")
         return value
 
     return AfterValidator(check)
@@ -75,11 +77,15 @@ class Platform(Section):
     kube_context: str | None = None  # target kubernetes: its context; the current one is never used
     groups: dict[str, Truth] = {}
     gpu_quota: Annotated[Whole, Field(ge=0, le=1000)] = 1  # what GPUS_ALL_REGIONS allows
-    machine_type: Annotated[str, _one_of(["auto", *G2_MACHINES])] = "auto"  # auto: the smallest that holds all
+    machine_type: Annotated[str, _one_of(["auto", *G2_MACHINES], "no machine type with an L4")] = (
+        "auto"  # auto: the smallest that holds all
+    )
     spot: Truth = False
     gpu_sharing_clients: Annotated[Whole, Field(ge=1, le=48)] = 1  # pods that share one GPU in time
     gpu_boot_disk_gib: Annotated[Whole, Field(ge=50, le=10_000)] = 100
-    system_machine_type: Annotated[str, _one_of(["auto", *SYSTEM_MACHINES])] = "auto"
+    system_machine_type: Annotated[
+        str, _one_of(["auto", *SYSTEM_MACHINES], "no machine type known to this program")
+    ] = "auto"
     system_nodes: Annotated[Whole, Field(ge=1, le=10)] = 1
     deletion_protection: Truth = True  # refuses to delete the cluster
     retain_weights: Truth = True  # claims survive a disabled group and `pulumi destroy`
@@ -90,7 +96,7 @@ class Gcp(Section):
     """`gcp:*`: where the stack lives. The region follows from the zone."""
 
     project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
-    zone: Annotated[str, _one_of(L4_ZONES)]
+    zone: Annotated[str, _one_of(L4_ZONES, "a zone without L4")]
 
 
 # --- one model -----------------------------------------------------------------------------------------------

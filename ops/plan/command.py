@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     except ConfigFileError as error:
         errors.print(f"refused: {error}", markup=False)
         return REFUSED
-    admission = admit(raw, without_secrets=True)
+    admission = admit(raw, rehearsal=True)
     if admission.problems:
         if args.format == "json":
             _print_json(admission, [])
@@ -57,12 +57,18 @@ def run(args: argparse.Namespace) -> int:
         case "yaml":
             sys.stdout.write(secrets_note(recording.resources) + to_yaml(manifests(recording.resources)))
         case _:
-            render(Console(highlight=False), admission, recording.resources)
+            render(_console(), admission, recording.resources)
     _warn_of_unknowns(errors, recording.resources, manifests_wanted=args.format == "yaml" or args.out is not None)
     if args.out is not None:
         written = write(recording.resources, args.out)
         errors.print(f"{len(written)} files in {args.out}; apply them with: kubectl apply --server-side -f {args.out}")
     return 0
+
+
+def _console() -> Console:
+    """Wide enough for the tables where the output is not a terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
 
 
 def _print_json(admission: Admission, resources: list[Registered]) -> None:
