@@ -163,7 +163,7 @@ def _positions(config: Mapping[str, Any]) -> int:
     scaling = cast("dict[str, Any]", found)
     kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
     factor: object = scaling.get("factor")
-    if kind in _INCLUDED_SCALINGS or not isinstance(factor, int | float):
+    if kind in _INCLUDED_SCALINGS or not isinstance(factor, int | float) or factor <= 1:
         return positions
     if kind == "yarn":
         positions = _count(scaling, ("original_max_position_embeddings",), positions)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypedDict
 from itertools import chain, islice
 
 from models.machines import G2_MACHINES, GPUS
@@ -45,8 +46,8 @@ class VllmVersion:
 # Newest first. 38.5 B: sort-based top-k/top-p (fp32 logits, sorted copy, int64 indices, probabilities, masks).
 # 16 B: bf16 and fp32 logits, probabilities, noise; the sort is gone.
 VLLM_VERSIONS = (
-    VllmVersion("0.24", 0.92, 16, 0.45, counts_graphs=True, batched_tokens=8192),
-    VllmVersion("0.21", 0.92, 16, 0.80, counts_graphs=True, batched_tokens=2048),
+    VllmVersion("0.24", 0.92, 16, 0.15, counts_graphs=True, batched_tokens=8192),
+    VllmVersion("0.21", 0.92, 16, 0.55, counts_graphs=True, batched_tokens=2048),
     VllmVersion("0.18", 0.90, 16, 0.45, counts_graphs=False, batched_tokens=2048),
     VllmVersion("0.9", 0.90, 38.5, 0.10, counts_graphs=False, batched_tokens=2048),
     VllmVersion("0.6.4", 0.90, 38.5, 0.10, counts_graphs=False, batched_tokens=None),
@@ -217,8 +218,8 @@ _GRAPH_MIB_PER_LAYER = 7 / 32
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
 _CONTEXT_GIB = 0.2  # CUDA context of the engine: an idle L4 offers 21.83 of its 22.03 GiB
-# Kept back from the verdict, never from the estimate: vLLM's own redundancy buffer, and about our median error.
-_VERDICT_GIB = 150 / 1024
+# Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
+_VERDICT_GIB = 0.25
 
 
 def forward_peak_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:
@@ -520,11 +521,20 @@ def knobs_of(spec: ModelSpec) -> Knobs:
     )
 
 
-def fit_model(spec: ModelSpec) -> GpuFit:
-    """Whether an entry fits the GPU it names. Raises ValueError for one that does not run on vLLM."""
+class _Served(TypedDict):
+    """What `gpu_fit` and `remedies` take of an entry."""
+
+    quantization: Quantization
+    weights_bytes: int | None
+    gpu_gib: float
+    knobs: Knobs
+    dtype: str
+    version: VllmVersion
+
+
+def _served(spec: ModelSpec) -> tuple[DecoderArchitecture, _Served]:
     engine, weights, arch = decoder(spec)
-    return gpu_fit(
-        arch,
+    return arch, _Served(
         quantization=weights.quantization,
         weights_bytes=weights.bytes_on_disk,
         dtype=weights.dtype,
@@ -532,6 +542,18 @@ def fit_model(spec: ModelSpec) -> GpuFit:
         knobs=knobs_of(spec),
         version=vllm_version(engine.image.tag.split("-")[0]),
     )
+
+
+def fit_model(spec: ModelSpec) -> GpuFit:
+    """Whether an entry fits the GPU it names. Raises ValueError for one that does not run on vLLM."""
+    arch, served = _served(spec)
+    return gpu_fit(arch, **served)
+
+
+def model_remedies(spec: ModelSpec) -> tuple[Remedy, ...]:
+    """What would make an entry fit. Raises ValueError for one that does not run on vLLM."""
+    arch, served = _served(spec)
+    return remedies(arch, **served)
 
 
 # --- host memory and disk -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from models.images import LITELLM, POSTGRES
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, ephemeral_allocatable_gib
-from models.memory import claim_gib, fit_model
+from models.memory import claim_gib, fit_model, model_remedies
 from models.needs import Needs
 from models.spec import Image, ModelSpec, VllmEngine
 from stacks.plan import Plan, State, on_gpu, pulled, system_fits, system_needs
@@ -148,12 +148,30 @@ def _fit_problems(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(f"{spec.alias}: {refused}", f"pulumi config rm {spec.alias}:maxNumBatchedTokens")
         return
     if not fit.fits:
-        remedy = (
-            f"pulumi config set {spec.alias}:maxModelLen {fit.max_model_len}"
-            if fit.max_model_len
-            else f"ops fit {spec.alias}   # shows where the memory goes and what would fit"
+        yield Problem(
+            f"{spec.alias} does not fit its GPU, so vLLM would refuse to start: {fit.reason}", _fit_remedy(spec)
         )
-        yield Problem(f"{spec.alias} does not fit its GPU, so vLLM would refuse to start: {fit.reason}", remedy)
+
+
+# Flags of `ops fit` that a stack can set.
+_SETTINGS = {
+    "--max-model-len": "maxModelLen",
+    "--max-num-seqs": "maxNumSeqs",
+    "--max-num-batched-tokens": "maxNumBatchedTokens",
+    "--utilization": "gpuMemoryUtilization",
+}
+
+
+def _fit_remedy(spec: ModelSpec) -> str:
+    """The least intrusive change that fits and that config can make."""
+    for remedy in model_remedies(spec):
+        if remedy.flags.keys() <= _SETTINGS.keys():
+            return " && ".join(
+                f"pulumi config set {spec.alias}:{_SETTINGS[flag]} {value}" for flag, value in remedy.flags.items()
+            )
+    return (
+        f"pulumi config set {spec.alias}:replicas 0   # nothing that config can set makes it fit: ops fit {spec.alias}"
+    )
 
 
 def _gpu_node(plan: Plan) -> Iterator[Problem]:

@@ -58,6 +58,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
 
+GpuMachine = Annotated[str, _one_of(["auto", *G2_MACHINES], "no machine type with an L4")]
+SystemMachine = Annotated[str, _one_of(["auto", *SYSTEM_MACHINES], "no machine type known here")]
+
+
 # --- the stack -----------------------------------------------------------------------------------------------
 
 

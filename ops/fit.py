@@ -1,0 +1,451 @@
+"""`ops fit`: whether a model fits a GPU, where its memory goes, and the nearest change where it does not.
+
+For a model of the catalog, or for any config.json of Hugging Face. Reads files only; needs no GPU, no account
+and no pulumi.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import math
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from models.hf_config import read_config
+from models.machines import G2_MACHINES, SYSTEM_MACHINES, Machine
+from models.memory import (
+    DEFAULT_VERSION,
+    GPU_GIB,
+    GpuFit,
+    Knobs,
+    VllmVersion,
+    decoder,
+    default_knobs,
+    disk_bytes,
+    disk_gib,
+    encoder_gib,
+    gguf_memory,
+    gpu_fit,
+    knobs_of,
+    remedies,
+    vllm_host_memory,
+    vllm_version,
+)
+from models.spec import GIB, DecoderArchitecture, EncoderArchitecture, ModelSpec, Quantization, TeiEngine
+
+Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
+
+_MACHINES = SYSTEM_MACHINES | G2_MACHINES
+_TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
+_FITS, _DOES_NOT = 0, 2
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _gib(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 10_000:
+        raise argparse.ArgumentTypeError(f"{text} is no amount of memory in GiB")
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line; flags named as vLLM's own take their defaults from vLLM or from the catalog entry."""
+    parser.add_argument("alias", nargs="?", help="a model of the catalog")
+    model = parser.add_argument_group("any other model")
+    model.add_argument("--config", type=Path, metavar="FILE", help="its config.json, or the directory it is in")
+    model.add_argument("--quantization", choices=[q.value for q in Quantization], help="how weights are stored")
+    model.add_argument("--weights-bytes", type=_positive, metavar="N", help="size of the weight files")
+    gpu = parser.add_argument_group("hardware").add_mutually_exclusive_group()
+    gpu.add_argument("--gpu", choices=sorted(GPU_GIB), help="default: l4")
+    gpu.add_argument("--gpu-memory-gib", type=_gib, metavar="X", help="memory of another GPU, as vLLM prints it")
+    gpu.add_argument("--cpu", action="store_true", help="on CPU: llama.cpp (--weights-bytes of the GGUF) or TEI")
+    flags = parser.add_argument_group("flags of vLLM")
+    flags.add_argument("--utilization", "--gpu-memory-utilization", type=float, metavar="X")
+    flags.add_argument("--max-model-len", type=_positive, metavar="N", help="default: the model's own")
+    flags.add_argument("--max-num-seqs", type=_positive, metavar="N")
+    flags.add_argument("--max-num-batched-tokens", type=_positive, metavar="N")
+    flags.add_argument("--tensor-parallel", "--tensor-parallel-size", type=_positive, metavar="N")
+    flags.add_argument("--eager", "--enforce-eager", action="store_true", help="no CUDA graphs")
+    parser.add_argument("--vllm", metavar="VERSION", help="default: the catalog's, 0.23.0")
+    parser.add_argument("--machine", choices=list(_MACHINES), help="default: the smallest that holds it")
+    parser.add_argument("--format", choices=["text", "json"], default="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the estimate; 0 if the model fits, 2 if it does not or cannot be judged."""
+    try:
+        answer = _answer(args)
+    except ValueError as error:
+        sys.stderr.write(f"ops fit: {error}\n")
+        return _DOES_NOT
+    sys.stdout.write((json.dumps(answer.json, indent=2) if args.format == "json" else answer.text) + "\n")
+    return _FITS if answer.fits else _DOES_NOT
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The model in question."""
+
+    name: str
+    architecture: DecoderArchitecture | EncoderArchitecture
+    quantization: Quantization
+    weights_bytes: int
+    dtype: str
+    notes: tuple[str, ...] = ()
+    entry: ModelSpec | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    fits: bool
+    json: dict[str, Json]
+    text: str
+
+
+def _answer(args: argparse.Namespace) -> _Answer:
+    if (args.alias is None) == (args.config is None):
+        raise ValueError("name one model: an alias of the catalog, or --config with its config.json")
+    subject = _from_catalog(args) if args.alias else _from_config(args)
+    if isinstance(subject.architecture, EncoderArchitecture):
+        return _encoder(args, subject, subject.architecture)
+    if args.cpu:
+        return _gguf(args, subject, subject.architecture)
+    return _vllm(args, subject, subject.architecture)
+
+
+def _from_catalog(args: argparse.Namespace) -> _Subject:
+    from models.catalog import CATALOG  # noqa: PLC0415  only where an alias is given: it costs start-up time
+
+    spec = CATALOG.get(args.alias)
+    if spec is None:
+        near = difflib.get_close_matches(str(args.alias), list(CATALOG), n=1, cutoff=0.4)
+        hint = f"did you mean `ops fit {near[0]}`?" if near else f"the catalog has {', '.join(CATALOG)}"
+        raise ValueError(f"no model '{args.alias}' in the catalog; {hint}")
+    weights = spec.weights
+    if weights is None:
+        raise ValueError(f"{spec.alias} runs at its provider and needs no memory here")
+    quantization = Quantization(args.quantization or weights.quantization)
+    size = args.weights_bytes or weights.bytes_on_disk
+    if quantization is not weights.quantization and not args.weights_bytes:
+        size = _computed_bytes(weights.architecture, quantization, weights.dtype)
+    return _Subject(spec.alias, weights.architecture, quantization, size, weights.dtype, entry=spec)
+
+
+def _computed_bytes(arch: DecoderArchitecture | EncoderArchitecture, q: Quantization, dtype: str) -> int:
+    if isinstance(arch, DecoderArchitecture):
+        return disk_bytes(arch, q, dtype)
+    return arch.parameters * (4 if dtype == "float32" else 2)
+
+
+def _from_config(args: argparse.Namespace) -> _Subject:
+    model = read_config(args.config)
+    quantization = Quantization(args.quantization or model.quantization)
+    if not model.size_known and not args.weights_bytes:
+        raise ValueError(
+            f"{args.config} does not give the size of the weight files (multimodal or of an unusual quantisation); "
+            "add --weights-bytes with the sum of the *.safetensors files"
+        )
+    name = args.config.name if args.config.is_dir() else str(args.config)
+    size = args.weights_bytes or _computed_bytes(model.architecture, quantization, model.dtype)
+    return _Subject(name, model.architecture, quantization, size, model.dtype, model.notes)
+
+
+def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str:
+    """This command with flags replaced or added; None takes a flag away."""
+    flags = {
+        "--config": args.config,
+        "--quantization": args.quantization,
+        "--weights-bytes": args.weights_bytes,
+        "--gpu": args.gpu,
+        "--gpu-memory-gib": args.gpu_memory_gib,
+        "--utilization": args.utilization,
+        "--max-model-len": args.max_model_len,
+        "--max-num-seqs": args.max_num_seqs,
+        "--max-num-batched-tokens": args.max_num_batched_tokens,
+        "--tensor-parallel": args.tensor_parallel,
+        "--vllm": args.vllm,
+        "--machine": args.machine,
+    } | dict(changes)
+    words = ["ops", "fit"] + ([args.alias] if args.alias else [])
+    for flag, value in flags.items():
+        if value is not None:
+            words += [flag] if value == "" else [flag, str(value)]
+    if args.eager and "--eager" not in flags:
+        words.append("--eager")
+    if args.cpu:
+        words.append("--cpu")
+    return shlex.join(words)
+
+
+# --- vLLM on a GPU ------------------------------------------------------------------------------------------
+
+
+def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version: VllmVersion) -> Knobs:
+    arch = subject.architecture
+    if subject.entry is not None:
+        knobs = knobs_of(subject.entry)
+    else:
+        context = min(args.max_model_len or arch.max_positions, arch.max_positions)
+        large = False if (args.gpu or "").startswith("a100") else None
+        knobs = default_knobs(gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large)
+    given = {
+        "max_model_len": args.max_model_len,
+        "max_num_seqs": args.max_num_seqs,
+        "max_num_batched_tokens": args.max_num_batched_tokens,
+        "utilization": args.utilization,
+        "tensor_parallel": args.tensor_parallel,
+        "eager": args.eager or None,
+    }
+    return replace(knobs, **{name: value for name, value in given.items() if value is not None})
+
+
+def _version(args: argparse.Namespace, subject: _Subject) -> VllmVersion:
+    if args.vllm:
+        return vllm_version(args.vllm)
+    if subject.entry is not None:
+        return vllm_version(decoder(subject.entry)[0].image.tag.split("-")[0])
+    return DEFAULT_VERSION
+
+
+def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture) -> _Answer:
+    gpu = args.gpu or "l4"
+    gpu_gib = args.gpu_memory_gib or GPU_GIB[gpu]
+    if args.machine and (args.gpu_memory_gib or gpu != "l4"):
+        raise ValueError(f"--machine {args.machine} has no such GPU; leave --machine or the GPU away")
+    version = _version(args, subject)
+    knobs = _knobs(args, subject, gpu_gib, version)
+
+    def estimate(with_knobs: Knobs) -> GpuFit:
+        return gpu_fit(
+            arch,
+            quantization=subject.quantization,
+            weights_bytes=subject.weights_bytes,
+            gpu_gib=gpu_gib,
+            knobs=with_knobs,
+            dtype=subject.dtype,
+            version=version,
+        )
+
+    fit = estimate(knobs)
+    host = vllm_host_memory(subject.weights_bytes, knobs.tensor_parallel).total_gib
+    on_l4 = args.gpu_memory_gib is None and gpu == "l4"
+    candidates = [m for m in G2_MACHINES.values() if m.gpus >= knobs.tensor_parallel] if on_l4 else []
+    host_fits, machine = _place(args, host, candidates, knobs.tensor_parallel)
+    changes: list[dict[str, Json]] = []
+    if not fit.fits:
+        for remedy in remedies(
+            arch,
+            quantization=subject.quantization,
+            weights_bytes=subject.weights_bytes,
+            gpu_gib=gpu_gib,
+            knobs=knobs,
+            dtype=subject.dtype,
+            version=version,
+        ):
+            flags: dict[str, str | None] = {**remedy.flags}
+            if "--gpu" in flags:
+                flags["--gpu-memory-gib"] = None
+            if not flags.keys().isdisjoint({"--gpu", "--tensor-parallel"}):
+                flags["--machine"] = None
+            changes.append(
+                {
+                    "what": remedy.what,
+                    "command": _command(args, flags),
+                    "kv_cache_gib": round(remedy.fit.kv_cache_gib, 2),
+                    "max_model_len": remedy.fit.max_model_len,
+                }
+            )
+    if not host_fits and machine is not None:
+        changes += _bigger_machine(args, machine)
+    fits = fit.fits and host_fits
+    place = f"{knobs.tensor_parallel} x " if knobs.tensor_parallel > 1 else ""
+    place += f"{gpu_gib:g} GiB GPU" if args.gpu_memory_gib else gpu.upper()
+    reason = fit.reason if host_fits else _lacking(args, host)
+    disk = disk_gib(subject.weights_bytes)
+    answer: dict[str, Json] = {
+        "model": subject.name,
+        "fits": fits,
+        "reason": reason if fit.fits else fit.reason,
+        "gpu_memory_gib": fit.total_gib,
+        "tensor_parallel": knobs.tensor_parallel,
+        "budget_gib": round(fit.budget_gib, 2),
+        "weights_gib": round(fit.weights_gib, 2),
+        "non_torch_gib": round(fit.non_torch_gib, 2),
+        "activation_gib": round(fit.activation_gib, 2),
+        "cuda_graph_gib": round(fit.cuda_graph_gib, 2),
+        "kv_cache_gib": round(fit.kv_cache_gib, 2),
+        "kv_cache_tokens": fit.kv_cache_tokens,
+        "requested_max_model_len": fit.requested_len,
+        "max_model_len": fit.max_model_len,
+        "concurrency": round(fit.concurrency, 2),
+        "utilization": knobs.utilization,
+        "max_num_seqs": knobs.max_num_seqs,
+        "max_num_batched_tokens": knobs.max_num_batched_tokens,
+        "vllm": f">= {version.name}",
+        "host_ram_gib": host,
+        "machine": machine.name if machine else None,
+        "disk_gib": disk,
+        "notes": list(subject.notes),
+        "remedies": list[Json](changes),
+    }
+    prefill = f"chunks of {knobs.max_num_batched_tokens:,} tokens"
+    lines = [
+        f"{subject.name} on {place}: {'fits' if fits else 'does not fit'}",
+        f"  {answer['reason']}",
+        "",
+        *_bar(fit),
+        "",
+        f"  longest context that fits: {fit.max_model_len:,} tokens",
+        f"  utilization {knobs.utilization:g}, {knobs.max_num_seqs} sequences, {prefill}, vLLM {version.name} or later",
+        *_rest(host, machine, disk, subject.notes, changes),
+    ]
+    return _Answer(fits, answer, "\n".join(lines))
+
+
+_WIDTH = 60
+
+
+def _bar(fit: GpuFit) -> list[str]:
+    """One letter a share of the GPU, and what each letter stands for."""
+    outside = fit.total_gib - fit.budget_gib
+    parts = (
+        ("W", "weights", fit.weights_gib),
+        ("N", "CUDA libraries, buffers", fit.non_torch_gib),
+        ("A", "activation peak", fit.activation_gib),
+        ("G", "CUDA graphs", fit.cuda_graph_gib),
+        ("K", "KV cache", max(fit.kv_cache_gib, 0)),
+        (".", "left alone (utilization)", outside),
+    )
+    # Every part shows, be it small; the largest one pays for that.
+    scale = _WIDTH / max(fit.total_gib, sum(gib for _, _, gib in parts))
+    shares = {letter: max(1, round(gib * scale)) for letter, _, gib in parts if gib}
+    largest = max(shares, key=shares.__getitem__)
+    shares[largest] -= sum(shares.values()) - _WIDTH
+    drawn = "".join(letter * share for letter, share in shares.items())
+    lines = [f"  [{drawn}] {fit.total_gib:.2f} GiB"]
+    lines += [f"   {letter} {name:<26}{gib:6.2f} GiB" for letter, name, gib in parts if gib]
+    if fit.kv_cache_gib < 0:
+        lines.append(f"   ! lacking{-fit.kv_cache_gib:24.2f} GiB")
+    return lines
+
+
+# --- where it runs, and what is printed with every answer ------------------------------------------------------
+
+
+def _place(
+    args: argparse.Namespace, host_gib: float, candidates: list[Machine], gpus: int = 0
+) -> tuple[bool, Machine | None]:
+    """Whether the named machine holds the load, and the machine to take: the named one or the smallest."""
+    holding = next((m for m in candidates if m.pod_gib >= host_gib), None)
+    if args.machine is None:
+        return True, holding
+    named = _MACHINES[args.machine]
+    if named.gpus < gpus:
+        raise ValueError(
+            f"{named.name} has {named.gpus} GPUs and {gpus} are needed; give a machine with more, such as "
+            f"--machine {next((m.name for m in G2_MACHINES.values() if m.gpus >= gpus), 'none')}"
+        )
+    if named.pod_gib >= host_gib:
+        return True, named
+    return False, holding
+
+
+def _lacking(args: argparse.Namespace, host_gib: float) -> str:
+    left = _MACHINES[args.machine].pod_gib
+    return f"loading needs {host_gib:.1f} GiB of host memory and {args.machine} leaves {left:.1f} GiB for a pod"
+
+
+def _bigger_machine(args: argparse.Namespace, machine: Machine) -> list[dict[str, Json]]:
+    return [{"what": f"a {machine.name}", "command": _command(args, {"--machine": machine.name})}]
+
+
+def _rest(
+    host: float, machine: Machine | None, disk: int, notes: tuple[str, ...], changes: list[dict[str, Json]]
+) -> list[str]:
+    on = f"; smallest machine: {machine.name}" if machine else ""
+    lines = [f"  host memory {host:.1f} GiB while loading{on}; disk {disk} GiB"]
+    lines += [f"  note: {note}" for note in notes]
+    if changes:
+        lines += ["", "  nearest changes that fit:"]
+        lines += [f"    {change['what']}:\n      {change['command']}" for change in changes]
+    return lines
+
+
+# --- CPU rows ---------------------------------------------------------------------------------------------------
+
+
+def _cpu_answer(
+    args: argparse.Namespace, subject: _Subject, host: float, parts: Mapping[str, float], context: int
+) -> _Answer:
+    fits, machine = _place(args, host, list(SYSTEM_MACHINES.values()))
+    fits = fits and machine is not None
+    disk = disk_gib(subject.weights_bytes)
+    changes = _bigger_machine(args, machine) if not fits and machine else []
+    if args.machine and not fits:
+        reason = _lacking(args, host)
+    elif machine is None:
+        reason = f"{host:.1f} GiB of host memory are more than any machine of the system pool leaves"
+    else:
+        reason = f"{machine.name} leaves {machine.pod_gib:.1f} GiB for pods"
+    kv = parts.get("kv_cache_gib", 0.0)
+    answer: dict[str, Json] = {
+        "model": subject.name,
+        "fits": fits,
+        "reason": reason,
+        **{name: round(gib, 2) for name, gib in parts.items()},
+        "kv_cache_gib": round(kv, 2),
+        "kv_cache_tokens": context if kv else 0,
+        "max_model_len": context,
+        "host_ram_gib": host,
+        "machine": machine.name if machine else None,
+        "disk_gib": disk,
+        "notes": list(subject.notes),
+        "remedies": list[Json](changes),
+    }
+    lines = [
+        f"{subject.name} on CPU: {'fits' if fits else 'does not fit'}",
+        f"  {reason}",
+        "",
+        *(f"   {name.removesuffix('_gib').replace('_', ' '):<26}{gib:6.2f} GiB" for name, gib in parts.items()),
+        "",
+        *_rest(host, machine, disk, subject.notes, changes),
+    ]
+    return _Answer(fits, answer, "\n".join(lines))
+
+
+def _encoder(args: argparse.Namespace, subject: _Subject, arch: EncoderArchitecture) -> _Answer:
+    engine = subject.entry.engine if subject.entry else None
+    batch = engine.max_batch_tokens if isinstance(engine, TeiEngine) else _TEI_BATCH_TOKENS
+    batch = args.max_num_batched_tokens or batch
+    context = args.max_model_len or (subject.entry.context if subject.entry else None) or arch.max_positions
+    if context > arch.max_positions:
+        raise ValueError(f"--max-model-len {context} exceeds the model's {arch.max_positions} positions")
+    total = encoder_gib(arch, max_batch_tokens=batch, context=context)
+    weights = arch.parameters * 4 / GIB
+    parts = {"weights_gib": weights, "activation_and_process_gib": total - weights}
+    return _cpu_answer(args, subject, math.ceil(total * 10) / 10, parts, context)
+
+
+def _gguf(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture) -> _Answer:
+    if not args.weights_bytes:
+        raise ValueError("--cpu serves a GGUF file with llama.cpp; add --weights-bytes with the file's size")
+    context = args.max_model_len or arch.max_positions
+    memory = gguf_memory(arch, file_bytes=args.weights_bytes, context=context)
+    parts = {
+        "weights_gib": memory.file_gib,
+        "kv_cache_gib": memory.kv_cache_gib,
+        "compute_gib": memory.compute_gib,
+        "process_gib": memory.process_gib,
+    }
+    return _cpu_answer(args, subject, math.ceil(memory.total_gib * 10) / 10, parts, context)

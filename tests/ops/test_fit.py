@@ -1,0 +1,200 @@
+"""`ops fit` as it is typed: answers, exit codes, messages, and remedies followed to success."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import fit
+
+QWEN_32B: dict[str, Any] = {
+    "model_type": "qwen2",
+    "hidden_size": 5120,
+    "intermediate_size": 27_648,
+    "max_position_embeddings": 32_768,
+    "num_attention_heads": 40,
+    "num_hidden_layers": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 152_064,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(QWEN_32B), encoding="utf-8")
+    return file
+
+
+def run(*words: object) -> int:
+    parser = argparse.ArgumentParser(prog="ops fit")
+    fit.add_arguments(parser)
+    return fit.run(parser.parse_args([str(word) for word in words]))
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any]]:
+    code = run(*words, "--format", "json")
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_catalog_model_fits_and_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = answer(capsys, "coder-agent")
+    assert (code, found["fits"]) == (0, True)
+    assert found["requested_max_model_len"] == 16_384
+    assert found["machine"] == "g2-standard-8"
+    assert found["kv_cache_tokens"] > 16_384
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["fits", "weights_gib", "kv_cache_gib", "kv_cache_tokens", "max_model_len", "host_ram_gib", "disk_gib", "remedies"],
+)
+@pytest.mark.parametrize("alias", ["coder-chat", "embeddings"])
+def test_json_has_its_keys_on_gpu_and_cpu(capsys: pytest.CaptureFixture[str], alias: str, key: str) -> None:
+    assert key in answer(capsys, alias)[1]
+
+
+def test_a_config_without_flags_takes_the_model_s_context_and_vllm_s_defaults(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    _, found = answer(capsys, "--config", config, "--gpu", "h100")
+    assert found["requested_max_model_len"] == 32_768
+    assert (found["max_num_seqs"], found["max_num_batched_tokens"]) == (1024, 8192)
+    assert found["utilization"] == 0.92
+
+
+def test_flags_override_the_catalog(capsys: pytest.CaptureFixture[str]) -> None:
+    _, usual = answer(capsys, "coder-chat")
+    _, fewer = answer(capsys, "coder-chat", "--max-num-seqs", 8, "--utilization", 0.5, "--max-model-len", 4096)
+    assert (fewer["max_num_seqs"], fewer["utilization"], fewer["requested_max_model_len"]) == (8, 0.5, 4096)
+    assert fewer["kv_cache_gib"] < usual["kv_cache_gib"]
+
+
+def test_a_gpu_may_be_given_by_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    by_name = answer(capsys, "coder-chat", "--gpu", "l4")[1]
+    by_size = answer(capsys, "coder-chat", "--gpu-memory-gib", "22.03")[1]
+    assert by_name["kv_cache_tokens"] == by_size["kv_cache_tokens"]
+
+
+def test_given_weight_bytes_replace_the_computed_ones(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    _, found = answer(capsys, "--config", config, "--quantization", "awq", "--weights-bytes", 10 * 2**30)
+    assert found["weights_gib"] == pytest.approx(10, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("coder-agent", "--utilization", "0.5"),
+        ("coder-agent", "--machine", "g2-standard-4"),
+        ("coder-chat", "--quantization", "none", "--max-num-seqs", "1024", "--utilization", "0.8"),
+        ("CONFIG",),
+        ("CONFIG", "--quantization", "awq"),
+        ("CONFIG", "--quantization", "awq", "--eager", "--machine", "g2-standard-8"),
+    ],
+    ids=" ".join,
+)
+def test_every_remedy_typed_as_printed_fits(
+    capsys: pytest.CaptureFixture[str], config: Path, words: tuple[str, ...]
+) -> None:
+    given = [word for w in words for word in (("--config", str(config)) if w == "CONFIG" else (w,))]
+    code, found = answer(capsys, *given)
+    assert (code, found["fits"]) == (2, False)
+    assert found["remedies"]
+    for remedy in found["remedies"]:
+        typed = shlex.split(remedy["command"])
+        assert typed[:2] == ["ops", "fit"]
+        assert answer(capsys, *typed[2:])[0] == 0, remedy["command"]
+
+
+def test_14b_on_g2_standard_4_is_refused_for_its_host_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = answer(capsys, "coder-agent", "--machine", "g2-standard-4")
+    assert code == 2
+    assert "host memory" in found["reason"]
+    assert found["remedies"] == [{"what": "a g2-standard-8", "command": "ops fit coder-agent --machine g2-standard-8"}]
+    assert answer(capsys, "coder-chat", "--machine", "g2-standard-4")[0] == 0
+
+
+def test_text_shows_a_bar_of_every_part_and_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("coder-agent") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("coder-agent on L4: fits")
+    bar = out[out.index("[") + 1 : out.index("]")]
+    assert set(bar) == set("WNAGK.")
+    assert len(bar) == 60
+
+
+def test_a_refusal_in_text_names_the_nearest_command(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    assert run("--config", config) == 2
+    out = capsys.readouterr().out
+    assert "does not fit" in out
+    assert "lacking" in out
+    assert f"ops fit --config {config} --tensor-parallel" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("coder-agnt",), "did you mean `ops fit coder-agent`"),
+        (("zzzzzzzz",), "the catalog has qwen-local"),
+        (("claude-haiku",), "runs at its provider"),
+        ((), "name one model"),
+        (("--config", "/nowhere/config.json"), "/nowhere/config.json"),
+        (("coder-chat", "--max-model-len", "99999"), "--max-model-len 32768"),
+        (("coder-chat", "--tensor-parallel", "3"), "--tensor-parallel 1 or 2 or 4"),
+        (("coder-chat", "--utilization", "1.5"), "utilization 1.5"),
+        (("coder-chat", "--vllm", "latest"), "no vLLM version"),
+        (("coder-chat", "--machine", "e2-standard-4"), "has 0 GPUs"),
+        (("coder-chat", "--gpu", "h100", "--machine", "g2-standard-4"), "no such GPU"),
+        (("coder-chat", "--cpu"), "--weights-bytes"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_2(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_multimodal_config_asks_for_the_size_of_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "some_vl", "text_config": QWEN_32B}), encoding="utf-8")
+    assert run("--config", file) == 2
+    assert "--weights-bytes" in capsys.readouterr().err
+    _, found = answer(capsys, "--config", file, "--weights-bytes", 2**33)
+    assert "multimodal" in found["notes"][0]
+
+
+def test_a_gguf_file_on_cpu_needs_its_file_its_cache_and_a_buffer(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    words = ("--config", config, "--cpu", "--weights-bytes", 2 * 2**30, "--max-model-len", 4096)
+    code, found = answer(capsys, *words)
+    assert code == 0
+    assert found["host_ram_gib"] > found["weights_gib"] + found["kv_cache_gib"] == 3
+    assert answer(capsys, *words, "--machine", "e2-standard-2")[0] == 0
+    code, found = answer(capsys, *words[:-1], 32_768, "--machine", "e2-standard-2")
+    assert code == 2
+    assert answer(capsys, *shlex.split(found["remedies"][0]["command"])[2:])[0] == 0
+
+
+def test_neither_pulumi_nor_the_catalog_is_imported_for_a_config(config: Path) -> None:
+    program = (
+        "import argparse, sys; from ops import fit; p = argparse.ArgumentParser(); fit.add_arguments(p);"
+        f"fit.run(p.parse_args(['--config', {str(config)!r}]));"
+        "sys.exit(sorted(m for m in sys.modules if m.split('.')[0] in ('pulumi', 'rich', 'yaml'))"
+        " + (['models.catalog'] if 'models.catalog' in sys.modules else []) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
