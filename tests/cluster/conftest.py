@@ -1,0 +1,79 @@
+"""One embedded cluster for all tests of this folder that a worker runs, and a namespace for each test."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ops.cluster.binaries import why_unavailable
+from ops.cluster.control_plane import EmbeddedCluster
+from ops.cluster.errors import ClusterError
+
+Manifest = dict[str, Any]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def can_start() -> None:
+    """Skip, with the reason, where the control plane's programs are neither there nor can be built."""
+    if reason := why_unavailable():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cluster(can_start: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
+    """A running cluster with the default nodes `g2` and `system`; gone after the session."""
+    with EmbeddedCluster.started(tmp_path_factory.mktemp("embedded") / "cluster") as cluster:
+        yield cluster
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace of its own, and the few kubectl calls that the tests make in it."""
+
+    cluster: EmbeddedCluster
+    name: str
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl("-n", self.name, *arguments, stdin=stdin)
+
+    def apply(self, *manifests: Manifest) -> None:
+        items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        self.kubectl("apply", "--server-side", "--validate=strict", "-f", "-", stdin=json.dumps(items))
+
+    def get(self, *what: str) -> Manifest:
+        return json.loads(self.kubectl("get", *what, "-o", "json"))
+
+    def pods(self, app: str) -> list[Manifest]:
+        return self.get("pods", "-l", f"app={app}")["items"]
+
+
+@pytest.fixture
+def namespace(cluster: EmbeddedCluster) -> Iterator[Namespace]:
+    """An empty namespace; what was made in it has left the nodes when the test ends."""
+    name = f"test-{next(_numbers)}"
+    cluster.kubectl("create", "namespace", name)
+    yield Namespace(cluster, name)
+    # In this order a namespace goes at once; deleted with its pods inside, it takes 5 to 10 s.
+    kinds = "deployment,statefulset,job,pod,pvc"
+    cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", "--timeout=60s")
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def eventually(check: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until a check is true; on the last try its own error or value is what the test fails with."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if check():
+                return
+        except (AssertionError, ClusterError, KeyError, IndexError):
+            pass
+        time.sleep(0.1)
+    assert check()
