@@ -30,6 +30,7 @@ from components.pods import (
     resources,
     scratch,
     secret_env,
+    skip_await,
     timeouts,
 )
 from components.registration import PORT as MODEL_PORT
@@ -99,7 +100,8 @@ class LiteLlmGateway(pulumi.ComponentResource):
         proxy = self._proxy(args, rendered, [migration, config])
         service = core.Service(
             APP,
-            metadata=metadata(APP, namespace, "gateway"),
+            # The Deployment's await says that it serves; waiting for endpoints besides takes ten seconds.
+            metadata=metadata(APP, namespace, "gateway", annotations=skip_await(True)),
             spec=core.ServiceSpecArgs(
                 type="ClusterIP",
                 selector={NAME_LABEL: APP},

@@ -160,9 +160,12 @@ def model_objects(
         TMP_VOLUME,
         *extra_volumes,
     ]
+    # At zero there is nothing to wait for, but the provider would: for the claim, which binds at first use. Whoever
+    # goes up in the same update still starts after this one was scaled down.
+    at_zero = skip_await(args.replicas == 0) or None
     deployment = apps.Deployment(
         spec.alias,
-        metadata=metadata(spec.alias, namespace, _COMPONENT),
+        metadata=metadata(spec.alias, namespace, _COMPONENT, annotations=at_zero),
         spec=apps.DeploymentSpecArgs(
             replicas=args.replicas,
             # A rolling update would surge a second pod that waits for the one GPU, or the one claim, for ever.
@@ -194,8 +197,8 @@ def model_objects(
     )
     service = core.Service(
         spec.alias,
-        # The Service of a model at zero never has endpoints; waiting for them costs ten seconds each.
-        metadata=metadata(spec.alias, namespace, _COMPONENT, annotations=skip_await(args.replicas == 0) or None),
+        # The Deployment's await says that it serves; without pods, waiting for endpoints takes ten seconds.
+        metadata=metadata(spec.alias, namespace, _COMPONENT, annotations=skip_await(True)),
         spec=core.ServiceSpecArgs(
             type="ClusterIP",
             selector={NAME_LABEL: spec.alias},

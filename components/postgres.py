@@ -148,7 +148,8 @@ class Postgres(pulumi.ComponentResource):
         )
         service = core.Service(
             APP,
-            metadata=metadata(APP, namespace, "database"),
+            # The StatefulSet is what clients wait for; waiting for endpoints besides takes ten seconds.
+            metadata=metadata(APP, namespace, "database", annotations=skip_await(True)),
             spec=core.ServiceSpecArgs(
                 type="ClusterIP",
                 selector={NAME_LABEL: APP},
