@@ -16,6 +16,7 @@ class _Command(NamedTuple):
 
 _COMMANDS = {
     "plan": _Command("ops.plan.command", "show what `pulumi up` would create, without account, cluster or CLI"),
+    "pin": _Command("ops.pin", "look up missing revisions and image digests (needs the network)"),
     "fit": _Command("ops.fit", "show whether a model fits a GPU, and where its memory goes"),
 }
 
