@@ -24,7 +24,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -90,6 +90,43 @@ def staged(job: Job) -> Path | None:
     except (OSError, ValueError, KeyError):
         return None
     return snapshot if complete else None
+
+
+def brought(job: Job) -> Path | None:
+    """A snapshot that somebody copied onto the claim, if nothing of it is missing.
+
+    Complete means: every pattern matches, every shard that an index names is there, and the size is the catalog's,
+    whose figures are rounded.
+    """
+    folder = job.cache / f"models--{job.repo.replace('/', '--')}"
+    try:
+        commit = job.revision or (folder / "refs" / "main").read_text().strip()
+        snapshot = folder / "snapshots" / commit
+        files = _files(snapshot)
+        shards = {
+            shard
+            for name in files
+            if name.endswith(".index.json")
+            for shard in json.loads((snapshot / name).read_text())["weight_map"].values()
+        }
+    except (OSError, ValueError, KeyError):
+        return None
+    complete = not _unmatched(job, files) and shards <= files.keys() and sum(files.values()) > job.expected_bytes * 0.98
+    return snapshot if complete else None
+
+
+def _files(snapshot: Path) -> dict[str, int]:
+    """Sizes of a snapshot's files; raises OSError for a link that leads nowhere."""
+    return {
+        path.relative_to(snapshot).as_posix(): path.stat().st_size
+        for path in sorted(snapshot.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def _unmatched(job: Job, files: Mapping[str, int]) -> list[str]:
+    """Patterns that no file matches."""
+    return [pattern for pattern in job.patterns if not any(fnmatch(name, pattern) for name in files)]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -218,17 +255,12 @@ def download_patiently(job: Job) -> Path:
 
 def finish(job: Job, snapshot: Path) -> None:
     """Check the snapshot against the patterns and write its marker, last and atomically."""
-    files = {
-        path.relative_to(snapshot).as_posix(): path.stat().st_size
-        for path in sorted(snapshot.rglob("*"))
-        if path.is_file()
-    }
-    for pattern in job.patterns:
-        if not any(fnmatch(name, pattern) for name in files):
-            raise Permanent(
-                f"{job.label} has no file '{pattern}', which the engine needs: correct `files` of {job.alias} in "
-                "models/catalog.py, then: pulumi up"
-            )
+    files = _files(snapshot)
+    for pattern in _unmatched(job, files):
+        raise Permanent(
+            f"{job.label} has no file '{pattern}', which the engine needs: correct `files` of {job.alias} in "
+            "models/catalog.py, then: pulumi up"
+        )
     total = sum(files.values())
     say(f"{len(files)} files, {total / _GIB:.2f} GiB (catalog: {job.expected_bytes / _GIB:.2f} GiB)")
     job.marker.parent.mkdir(parents=True, exist_ok=True)
@@ -260,6 +292,9 @@ def stage(job: Job) -> None:
     snapshot = staged(job)
     if snapshot:
         say(f"{job.label} is on the claim; nothing to download")
+    elif snapshot := brought(job):
+        say(f"{job.label} was copied onto the claim; nothing to download")
+        finish(job, snapshot)
     else:
         if shutil.disk_usage(job.cache).free < job.expected_bytes:
             prune(job, keep=None)
