@@ -215,10 +215,10 @@ def prune(job: Job, keep: Path | None) -> None:
 
 def download(job: Job) -> Path:
     """One attempt at the whole snapshot; resumes what an earlier one left."""
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
 
     return Path(
-        snapshot_download(  # pyright: ignore[reportUnknownVariableType]
+        snapshot_download(
             job.repo,
             revision=job.revision,
             allow_patterns=list(job.patterns),

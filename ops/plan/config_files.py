@@ -90,7 +90,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _config(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    config = content.get("config") or {}
+    config: object = content.get("config") or {}
     if not isinstance(config, dict):
         raise ConfigFileError(f"`config` in {name} is not a mapping of keys to values")
     return {str(key): value for key, value in cast("dict[object, Any]", config).items()}

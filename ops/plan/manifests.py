@@ -40,17 +40,30 @@ def manifests(resources: Sequence[Registered]) -> list[dict[str, Any]]:
 
 def secret_references(resources: Sequence[Registered]) -> list[tuple[str, str, tuple[str, ...]]]:
     """Namespace, name and keys of each Secret that has to exist before the manifests are applied."""
-    return sorted(
-        (r.inputs["metadata"]["namespace"], r.inputs["metadata"]["name"], tuple(sorted(_keys(r))))
-        for r in resources
-        if is_kubernetes(r) and r.short_type == "Secret"
-    )
+    keys: dict[tuple[str, str], set[str]] = {}
+    for resource in resources:
+        if is_kubernetes(resource):
+            namespace = resource.inputs["metadata"].get("namespace", "")
+            if resource.short_type == "Secret":
+                keys.setdefault((namespace, resource.inputs["metadata"]["name"]), set())
+            for name, key in _read_keys(resource.inputs):
+                keys.setdefault((namespace, name), set()).add(key)
+    return sorted((namespace, name, tuple(sorted(found))) for (namespace, name), found in keys.items())
 
 
-def _keys(secret: Registered) -> Iterator[str]:
-    data = secret.inputs.get("data")
-    if isinstance(data, Mapping):
-        yield from cast("Mapping[str, object]", data)
+def _read_keys(value: Any) -> Iterator[tuple[str, str]]:
+    """Name and key of every Secret value that a pod reads, by environment or as a file."""
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[str, Any]", value)
+        if reference := mapping.get("secretKeyRef"):
+            yield reference["name"], reference["key"]
+        for item in mapping.get("items", ()) if "secretName" in mapping else ():
+            yield mapping["secretName"], item["key"]
+        for inner in mapping.values():
+            yield from _read_keys(inner)
+    elif isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            yield from _read_keys(inner)
 
 
 def _rank(manifest: Mapping[str, Any]) -> tuple[int, str, str]:
@@ -62,14 +75,13 @@ def _rank(manifest: Mapping[str, Any]) -> tuple[int, str, str]:
 def _without_pulumi(manifest: dict[str, Any]) -> dict[str, Any]:
     """Without the annotations that only Pulumi's provider reads."""
     metadata = dict(manifest["metadata"])
-    annotations = {
-        key: value
-        for key, value in (metadata.pop("annotations", None) or {}).items()
-        if not key.startswith(_PULUMI_ANNOTATION)
-    }
+    given: dict[str, str] = metadata.pop("annotations", None) or {}
+    annotations = {key: value for key, value in given.items() if not key.startswith(_PULUMI_ANNOTATION)}
     if annotations:
         metadata["annotations"] = annotations
-    return {**manifest, "metadata": metadata}
+    # In the order in which people write and read them.
+    first = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata}
+    return {**first, **{key: value for key, value in manifest.items() if key not in first}}
 
 
 def unknown_paths(value: Any, path: str = "") -> Iterator[str]:
@@ -90,7 +102,9 @@ class _Dumper(yaml.SafeDumper):
 
 def _block(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    return dumper.represent_scalar(  # pyright: ignore[reportUnknownMemberType]
+        "tag:yaml.org,2002:str", text, style=style
+    )
 
 
 _Dumper.add_representer(str, _block)
