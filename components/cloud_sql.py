@@ -11,8 +11,8 @@ from components.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
 from components.network_policies import cidr_peer
 from components.place import Place
 from components.secrets import opaque_secret
+from models.prices import CLOUD_SQL_TIER
 
-TIER = "db-g1-small"
 # A fixed range, so that the gateway's egress policy can name it before the instance exists.
 _ADDRESS, _PREFIX = "10.16.0.0", 20
 
@@ -64,7 +64,7 @@ class CloudSql(pulumi.ComponentResource):
             database_version="POSTGRES_17",
             deletion_protection=True,
             settings=sql.DatabaseInstanceSettingsArgs(
-                tier=TIER,
+                tier=CLOUD_SQL_TIER,
                 edition="ENTERPRISE",
                 disk_size=args.gib,
                 disk_autoresize=True,

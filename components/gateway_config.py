@@ -55,6 +55,8 @@ def model_entry(model: Registration) -> dict[str, Any]:
         "model_info": {
             "mode": mode,
             "max_input_tokens": model.context,
+            # Without it LiteLLM guesses from the model's name, and reserves budget for the guess.
+            "max_output_tokens": model.context,
             **({"supports_function_calling": True} if model.tools else {}),
         },
     }
@@ -73,6 +75,10 @@ def gateway_config(models: Sequence[Registration]) -> dict[str, Any]:
         "litellm_settings": {
             # Parameters that an engine does not know are dropped instead of failing the request.
             "drop_params": True,
+            # Modules beside the rendered file: what a model that is off answers, and how streams are counted.
+            "callbacks": ["model_state.hook", "stream_usage.hook"],
+            # A client cannot opt out of being billed.
+            "global_disable_no_log_param": True,
             # Prompts and answers stay out of logs.
             "turn_off_message_logging": True,
             # One deployment an alias: a retry or a cool-down can only make an outage longer.

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
 from pulumi_gcp import container, projects, serviceaccount
 
 from components.gke_network import PODS_RANGE, SERVICES_RANGE
+from models.machines import SYSTEM_BOOT_DISK_GIB
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]  # what a node may do is decided by its role
-SYSTEM_BOOT_DISK_GIB = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class GkeClusterArgs:
-    """`system_machine_type` and `system_nodes` hold everything that needs no GPU."""
+    """`system_machine_type` and `system_nodes` hold everything that needs no GPU.
+
+    `after` are the APIs that have to be enabled first.
+    """
 
     name: str
     project: str
@@ -26,6 +30,7 @@ class GkeClusterArgs:
     system_machine_type: str
     system_nodes: int
     deletion_protection: bool
+    after: Sequence[pulumi.Resource] = ()
 
 
 class GkeCluster(pulumi.ComponentResource):
@@ -47,7 +52,7 @@ class GkeCluster(pulumi.ComponentResource):
             "nodes",
             account_id=f"{args.name[:22]}-nodes".replace("--", "-"),
             display_name=f"Nodes of {args.name}",
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )
         member = pulumi.Output.concat("serviceAccount:", account.email)
         role = projects.IAMMember(

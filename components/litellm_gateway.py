@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pulumi
 import yaml
@@ -49,13 +52,19 @@ PORT = 4000
 NEEDS = Needs(cpu=0.25, gib=1.5, ephemeral_gib=1)
 _MIGRATION_S = 600  # LiteLLM's own limit for `prisma migrate deploy`
 _START_S = 300  # measured: 19 to 26 s on two cores; a quarter of a core takes ten times that
-_MASTER, _SALT = "litellm-master-key", "litellm-salt-key"
-_KEY = "key"
+MASTER_SECRET, _SALT = "litellm-master-key", "litellm-salt-key"
+SECRET_KEY = "key"  # noqa: S105  a key in the Secret
+_STATE = "litellm-model-state"
+_STATE_FILE, _STATE_PATH = "state.json", "/etc/model-state"
+_HOOKS = ("model_state.py", "stream_usage.py")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiteLlmGatewayArgs:
-    """`models` are those of enabled groups, up or not; `serving_namespaces` are where they answer."""
+    """`models` are those of enabled groups, up or not; `serving_namespaces` are where they answer.
+
+    `model_state` says what a model answers that is not up. It is published once `up` have come up.
+    """
 
     place: Place
     image: str
@@ -66,6 +75,8 @@ class LiteLlmGatewayArgs:
     master_key: pulumi.Input[str]
     salt_key: pulumi.Input[str]
     upstream_api_key: pulumi.Input[str]
+    model_state: Mapping[str, Any]
+    up: Sequence[pulumi.Resource] = ()
 
 
 class LiteLlmGateway(pulumi.ComponentResource):
@@ -77,6 +88,7 @@ class LiteLlmGateway(pulumi.ComponentResource):
 
     service_name: pulumi.Output[str]
     url: pulumi.Output[str]
+    proxy: apps.Deployment
 
     def __init__(self, name: str, args: LiteLlmGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:gateway:LiteLlmGateway", name, None, opts)
@@ -84,20 +96,26 @@ class LiteLlmGateway(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self._policies(args)
         secrets = [
-            opaque_secret(_MASTER, namespace, {_KEY: args.master_key}, child),
+            opaque_secret(MASTER_SECRET, namespace, {SECRET_KEY: args.master_key}, child),
             opaque_secret(API_KEY_SECRET, namespace, {API_KEY: args.upstream_api_key}, child),
             # Another salt makes what the database holds unreadable: kept like the data, and immutable.
-            opaque_secret(_SALT, namespace, {_KEY: args.salt_key}, args.place.keeping(self), immutable=True),
+            opaque_secret(_SALT, namespace, {SECRET_KEY: args.salt_key}, args.place.keeping(self), immutable=True),
         ]
-        rendered = yaml.safe_dump(gateway_config(args.models), sort_keys=False)
+        files = {"config.yaml": yaml.safe_dump(gateway_config(args.models), sort_keys=False)} | {
+            hook: (Path(__file__).parent / "scripts" / hook).read_text() for hook in _HOOKS
+        }
         config = core.ConfigMap(
-            f"{APP}-config",
-            metadata=metadata(f"{APP}-config", namespace, "gateway"),
-            data={"config.yaml": rendered},
-            opts=child,
+            f"{APP}-config", metadata=metadata(f"{APP}-config", namespace, "gateway"), data=files, opts=child
+        )
+        # Mounted and read at each change, so a model that goes up or down restarts nothing here.
+        core.ConfigMap(
+            _STATE,
+            metadata=metadata(_STATE, namespace, "gateway"),
+            data={_STATE_FILE: json.dumps(args.model_state, indent=1, sort_keys=True)},
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.up)),
         )
         migration = self._migration(args, [*secrets, *args.database.ready])
-        proxy = self._proxy(args, rendered, [migration, config])
+        self.proxy = self._proxy(args, files, [migration, config])
         service = core.Service(
             APP,
             # The Deployment's await says that it serves; waiting for endpoints besides takes ten seconds.
@@ -119,7 +137,9 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 opts=child,
             )
         self.service_name = service.metadata.name
-        self.url = pulumi.Output.concat("http://", proxy.metadata.name, f".{namespace}.svc.cluster.local:{PORT}/v1")
+        self.url = pulumi.Output.concat(
+            "http://", self.proxy.metadata.name, f".{namespace}.svc.cluster.local:{PORT}/v1"
+        )
         self.register_outputs({"serviceName": self.service_name, "url": self.url})
 
     def _policies(self, args: LiteLlmGatewayArgs) -> None:
@@ -199,7 +219,9 @@ class LiteLlmGateway(pulumi.ComponentResource):
             ),
         )
 
-    def _proxy(self, args: LiteLlmGatewayArgs, rendered: str, after: Sequence[pulumi.Resource]) -> apps.Deployment:
+    def _proxy(
+        self, args: LiteLlmGatewayArgs, files: Mapping[str, str], after: Sequence[pulumi.Resource]
+    ) -> apps.Deployment:
         namespace = args.place.namespace
         deadline = _START_S + pull_seconds(LITELLM)
         container = core.ContainerArgs(
@@ -209,11 +231,11 @@ class LiteLlmGateway(pulumi.ComponentResource):
             args=["--config", "/etc/litellm/config.yaml", "--host", "0.0.0.0", "--port", str(PORT)],  # noqa: S104
             env=[
                 *self._database_env(args.database),
-                secret_env("LITELLM_MASTER_KEY", _MASTER, _KEY),
-                secret_env("LITELLM_SALT_KEY", _SALT, _KEY),
+                secret_env("LITELLM_MASTER_KEY", MASTER_SECRET, SECRET_KEY),
+                secret_env("LITELLM_SALT_KEY", _SALT, SECRET_KEY),
                 secret_env("UPSTREAM_API_KEY", API_KEY_SECRET, API_KEY),
                 # The Job migrates; a proxy that did so too would race its twin.
-                *env(**_COMMON_ENV, DISABLE_SCHEMA_UPDATE="true"),
+                *env(**_COMMON_ENV, DISABLE_SCHEMA_UPDATE="true", MODEL_STATE_FILE=f"{_STATE_PATH}/{_STATE_FILE}"),
             ],
             ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
             resources=resources(NEEDS),
@@ -224,10 +246,15 @@ class LiteLlmGateway(pulumi.ComponentResource):
             termination_message_policy="FallbackToLogsOnError",
             volume_mounts=[
                 core.VolumeMountArgs(name="config", mount_path="/etc/litellm", read_only=True),
+                core.VolumeMountArgs(name="model-state", mount_path=_STATE_PATH, read_only=True),
                 _TMP[1],
             ],
         )
         config = core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=f"{APP}-config"))
+        # Optional: on a first run that brings a model up it comes after the proxy, and none then means all are up.
+        state = core.VolumeArgs(
+            name="model-state", config_map=core.ConfigMapVolumeSourceArgs(name=_STATE, optional=True)
+        )
         return apps.Deployment(
             APP,
             metadata=metadata(APP, namespace, "gateway"),
@@ -244,9 +271,9 @@ class LiteLlmGateway(pulumi.ComponentResource):
                     metadata=meta.ObjectMetaArgs(
                         labels=labels(APP, "gateway"),
                         # LiteLLM reads its file at start only, so another file has to be another pod.
-                        annotations={"ai-platform/config": _digest(rendered)},
+                        annotations={"ai-platform/config": _digest(json.dumps(files, sort_keys=True))},
                     ),
-                    spec=self._pod(container, [config, _TMP[0]]),
+                    spec=self._pod(container, [config, state, _TMP[0]]),
                 ),
             ),
             opts=pulumi.ResourceOptions(

@@ -15,6 +15,7 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
 from components.network_policies import PUBLIC_INTERNET, allow, egress, ingress, namespace_peer
+from components.never_shrink import claim_setting, never_shrinks
 from components.place import Place
 from components.pods import (
     NAME_LABEL,
@@ -94,7 +95,10 @@ def _claim(args: ModelArgs, parent: pulumi.Resource) -> core.PersistentVolumeCla
             access_modes=["ReadWriteOnce"],
             resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{args.claim_gib}Gi"}),
         ),
-        opts=args.place.keeping(parent, keep=args.keep_weights),
+        opts=pulumi.ResourceOptions.merge(
+            args.place.keeping(parent, keep=args.keep_weights),
+            pulumi.ResourceOptions(hooks=never_shrinks(name, claim_setting(args.spec.alias))),
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -9,12 +10,13 @@ from pulumi_gcp import compute
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
+from components.never_shrink import DATABASE_SETTING, never_shrinks
 from components.place import Place
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersistentDiskArgs:
-    """`claim` is the only claim that may bind the volume. `gcp` is the provider of the disk."""
+    """`claim` is the only claim that may bind the volume; `after` are the APIs that have to be enabled first."""
 
     name: str
     project: str
@@ -22,6 +24,7 @@ class PersistentDiskArgs:
     gib: int
     claim: str
     place: Place
+    after: Sequence[pulumi.Resource] = ()
 
 
 class PersistentDisk(pulumi.ComponentResource):
@@ -42,7 +45,12 @@ class PersistentDisk(pulumi.ComponentResource):
             zone=args.zone,
             type="pd-balanced",
             size=args.gib,
-            opts=pulumi.ResourceOptions(parent=self, protect=True),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=True,
+                depends_on=list(args.after),
+                hooks=never_shrinks(args.name, DATABASE_SETTING),
+            ),
         )
         handle = f"projects/{args.project}/zones/{args.zone}/disks/{args.name}"
         zone_term = core.NodeSelectorTermArgs(

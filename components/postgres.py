@@ -11,6 +11,7 @@ from pulumi_kubernetes.meta import v1 as meta
 
 from components.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER, Database
 from components.network_policies import allow, app_peer, ingress
+from components.never_shrink import DATABASE_SETTING, never_shrinks
 from components.place import Place
 from components.pods import (
     NAME_LABEL,
@@ -74,7 +75,9 @@ class Postgres(pulumi.ComponentResource):
                 storage_class_name="" if args.volume else None,
                 volume_name=args.volume.metadata.name if args.volume else None,
             ),
-            opts=args.place.keeping(self),
+            opts=pulumi.ResourceOptions.merge(
+                args.place.keeping(self), pulumi.ResourceOptions(hooks=never_shrinks(CLAIM, DATABASE_SETTING))
+            ),
         )
         run_volume, run_mount = scratch("run", "/var/run/postgresql", "16Mi")
         tmp_volume, tmp_mount = scratch("tmp", "/tmp", "64Mi")  # noqa: S108  a volume

@@ -48,6 +48,7 @@ class TeiEmbeddings(pulumi.ComponentResource):
     deployment_name: pulumi.Output[str]
     service_url: pulumi.Output[str]
     registration: Registration
+    deployment: pulumi.Resource
 
     def __init__(self, name: str, args: ModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:serving:TeiEmbeddings", name, None, opts)
@@ -80,6 +81,7 @@ class TeiEmbeddings(pulumi.ComponentResource):
             # TEI's image has no Python; the gateway's has huggingface_hub and is on the node already.
             staging_image=LITELLM,
         )
+        self.deployment = objects.deployment
         self.registration = objects.registration
         self.deployment_name = objects.deployment.metadata.name
         self.service_url = pulumi.Output.from_input(objects.registration.api_base)

@@ -21,10 +21,12 @@ class Gpu:
     name: str  # value of ACCELERATOR_LABEL, e.g. "nvidia-l4"
     usable_gib: float  # what vLLM sees as total memory, below the nominal figure
     compute_capability: float  # 8.9 on Ada; FP8 kernels need it
+    bandwidth_gb_s: float  # of its memory, 1e9 bytes a second
+    half_tflops: float  # dense float16 and bfloat16
 
 
-# vLLM prints 22.03 GiB of an L4's nominal 24 GB (nvidia-smi: 23034 MiB with ECC on).
-L4 = Gpu(name="nvidia-l4", usable_gib=22.03, compute_capability=8.9)
+# vLLM prints 22.03 GiB of an L4's nominal 24 GB (nvidia-smi: 23034 MiB with ECC on). Rates: NVIDIA's data sheet.
+L4 = Gpu(name="nvidia-l4", usable_gib=22.03, compute_capability=8.9, bandwidth_gb_s=300, half_tflops=121)
 GPUS = {gpu.name: gpu for gpu in (L4,)}
 
 
@@ -106,6 +108,7 @@ G2_MACHINES = {
     m.name: m for m in (_g2(4), _g2(8), _g2(12), _g2(16), _g2(32), _g2(24, gpus=2), _g2(48, gpus=4), _g2(96, gpus=8))
 }
 SYSTEM_MACHINES = {m.name: m for m in (_e2(2), _e2(4), _e2(8), _e2(16))}
+SYSTEM_BOOT_DISK_GIB = 50
 
 
 def ephemeral_allocatable_gib(boot_disk_gib: int) -> float:

@@ -45,6 +45,7 @@ class Evidence(StrEnum):
     DERIVED = "derived"  # computed from verified facts
     REPORTED = "reported"  # stated by the reference deployment, not checked again
     MEMORY = "memory"  # recalled; check before you depend on it
+    ASSUMED = "assumed"  # estimated by a formula of this program; measure it
 
 
 class Source(Spec):
@@ -222,6 +223,13 @@ class Evaluation(Spec):
     result: str  # "HumanEval 18/20 = 90 % (gate: 70 %)"
 
 
+class Throughput(Spec):
+    """Tokens a second of one replica under load, read and written together: see models/throughput.py."""
+
+    tokens_per_second: float = Field(gt=0)
+    source: Source
+
+
 class Licence(Spec):
     """Licence of the weights."""
 
@@ -246,6 +254,7 @@ class ModelSpec(Spec):
     context: int | None = Field(gt=0)  # tokens a request may span; None: the provider's own limit
     weights: Weights | None  # None: nothing of it is stored here
     price: Price
+    throughput: Throughput | None = None  # measured on this engine and GPU; None: nobody did, so it is assumed
     slo: Slo
     evaluation: Evaluation
     licence: Licence

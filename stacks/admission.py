@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from models.catalog import CATALOG, GROUPS, Group
 from models.spec import ModelSpec
+from stacks.access import access_notices, access_problems
 from stacks.plan import Plan, make_plan
 from stacks.problems import Notice, Problem
 from stacks.rules import notices, problems, unprepared
@@ -37,8 +38,9 @@ def admit(
     settings, found = parse(raw, catalog, groups)
     plan = make_plan(settings, catalog)
     found += problems(plan)
+    found += access_problems(plan)
     missing = list(unprepared(plan))
-    remarks = list(notices(plan))
+    remarks = [*notices(plan), *access_notices(plan)]
     if rehearsal:
         remarks = [Notice(f"before `pulumi up`: {p.message}", p.remedy) for p in missing] + remarks
     else:

@@ -48,6 +48,7 @@ class Cloud:
     kubeconfig: pulumi.Output[str]
     cluster_identifier: str
     mirrors: Mapping[str, str]
+    apis: Sequence[pulumi.Resource]
     ready: Sequence[pulumi.Resource]  # nodes and images are there once these are
 
 
@@ -86,6 +87,7 @@ def cloud(plan: Plan) -> Cloud:
             system_machine_type=plan.system.machine.name,
             system_nodes=settings.platform.system_nodes,
             deletion_protection=settings.platform.deletion_protection,
+            after=apis,
         ),
         opts=in_gcp,
     )
@@ -131,6 +133,7 @@ def cloud(plan: Plan) -> Cloud:
         kubeconfig=cluster.kubeconfig,
         cluster_identifier=f"{where.project}/{where.zone}/{name}",
         mirrors=mirror.prefixes,
+        apis=apis,
         ready=ready,
     )
 
@@ -160,6 +163,7 @@ def gateway_database(
             gib=gateway.database_gib,
             claim=postgres.CLAIM,
             place=place,
+            after=base.apis,
         ),
         opts=in_gcp,
     )

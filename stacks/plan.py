@@ -43,6 +43,7 @@ class PlannedModel:
     replicas: int
     state: State
     workload: Workload | None  # None: nothing of it runs here
+    fallback: str | None = None  # alias that serves in its place while it is off
 
     @property
     def gpus(self) -> int:
@@ -110,7 +111,7 @@ def _planned(entry: ModelSpec, settings: Settings) -> PlannedModel:
             cold_start=cold_start(spec, *pulled(spec)),
             claim_gib=overrides.asked_claim_gib or claim_gib(spec),
         )
-    return PlannedModel(spec=spec, replicas=replicas, state=state, workload=workload)
+    return PlannedModel(spec=spec, replicas=replicas, state=state, workload=workload, fallback=overrides.asked_fallback)
 
 
 def pulled(spec: ModelSpec) -> tuple[Image, ...]:

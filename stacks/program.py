@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components import litellm_gateway
 from components.database import Database
+from components.gateway_keys import GatewayKeys, GatewayKeysArgs
 from components.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
 from components.model_workload import ModelArgs
 from components.place import Place, restricted_namespace
@@ -23,7 +24,9 @@ from models.images import LITELLM, POSTGRES
 from models.machines import G2_MACHINES
 from models.spec import Image, TeiEngine, VllmEngine
 from stacks import settings
+from stacks.access import desired_access, model_state
 from stacks.admission import admit
+from stacks.costs import costs
 from stacks.gke import Cloud, cloud, gateway_database
 from stacks.plan import Plan, PlannedModel, State, Workload
 from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY
@@ -37,7 +40,7 @@ def main() -> None:
 
     Exits with 1 and without a traceback if anything is wrong; nothing is registered then.
     """
-    admission = admit(settings.read())
+    admission = admit(settings.read(), rehearsal=settings.REHEARSAL.get())
     if admission.problems:
         for problem in admission.problems:
             pulumi.log.error(str(problem))
@@ -74,7 +77,7 @@ def deploy(plan: Plan) -> None:
     ServingNamespace(
         SERVING, ServingNamespaceArgs(namespace=SERVING, api_key=api_key, hugging_face_token=token), opts=site.opts
     )
-    registrations = _models(plan, site)
+    registrations, up = _models(plan, site)
     password = settings.secret_output(DATABASE_PASSWORD)
     place = site.place(GATEWAY)
     gateway = LiteLlmGateway(
@@ -91,10 +94,22 @@ def deploy(plan: Plan) -> None:
             master_key=settings.secret_output(MASTER_KEY),
             salt_key=settings.secret_output(SALT_KEY),
             upstream_api_key=api_key,
+            model_state=model_state(plan),
+            up=up,
         ),
         opts=site.opts,
     )
-    up = [model.spec.alias for model in plan.models if model.state is State.UP]
+    GatewayKeys(
+        "keys",
+        GatewayKeysArgs(
+            namespace=GATEWAY,
+            image=site.image(LITELLM),
+            desired=desired_access(plan),
+            values={alias: settings.key_value_output(alias) for alias in plan.settings.platform.keys},
+            after=[gateway.proxy],
+        ),
+        opts=site.opts,
+    )
     pulumi.export("gatewayUrl", gateway.url)
     pulumi.export(
         "gatewayForward",
@@ -103,13 +118,19 @@ def deploy(plan: Plan) -> None:
         ),
     )
     pulumi.export("models", [registration.alias for registration in registrations])
-    pulumi.export("modelsUp", up)
+    pulumi.export("modelsUp", [model.spec.alias for model in plan.models if model.state is State.UP])
     if base:
         pulumi.export(
             "kubectlLogin",
             f"gcloud container clusters get-credentials {base.name} --zone {base.zone} --project {base.project} "
             "--dns-endpoint",
         )
+    if bill := costs(plan):
+        pulumi.export("idleUsdPerMonth", bill.idle_usd_per_month)
+        pulumi.export("usdPerHourNow", bill.usd_per_hour_now)
+        pulumi.export("worstCaseUsdPerMonth", bill.worst_case_usd_per_month)
+        pulumi.export("pricesAsOf", bill.dated)
+        pulumi.export("modelCosts", {model.alias: model.told for model in bill.models})
 
 
 def _site(plan: Plan, base: Cloud | None) -> _Site:
@@ -167,7 +188,7 @@ def _local_database(plan: Plan, site: _Site, password: pulumi.Output[str]) -> Da
 @dataclass(frozen=True, kw_only=True)
 class _Deployed:
     registration: Registration
-    gpu_deployment: pulumi.Resource | None = None
+    deployment: pulumi.Resource
 
 
 def _model_args(plan: Plan, site: _Site, model: PlannedModel, load: Workload) -> ModelArgs:
@@ -189,11 +210,12 @@ def _vllm(plan: Plan, args: ModelArgs, site: _Site, after: Sequence[pulumi.Resou
     model = VllmModel(
         args.spec.alias, VllmModelArgs(model=args, machine_type=machine.name, after=after), opts=site.opts
     )
-    return _Deployed(registration=model.registration, gpu_deployment=model.deployment)
+    return _Deployed(registration=model.registration, deployment=model.deployment)
 
 
 def _tei(plan: Plan, args: ModelArgs, site: _Site, after: Sequence[pulumi.Resource]) -> _Deployed:
-    return _Deployed(registration=TeiEmbeddings(args.spec.alias, args, opts=site.opts).registration)
+    model = TeiEmbeddings(args.spec.alias, args, opts=site.opts)
+    return _Deployed(registration=model.registration, deployment=model.deployment)
 
 
 # The one place where an engine meets its component.
@@ -203,10 +225,14 @@ _COMPONENTS: Mapping[type, Callable[[Plan, ModelArgs, _Site, Sequence[pulumi.Res
 }
 
 
-def _models(plan: Plan, site: _Site) -> list[Registration]:
-    """Every model of an enabled group; those going up wait until those at zero have let go of the GPU."""
+def _models(plan: Plan, site: _Site) -> tuple[list[Registration], list[pulumi.Resource]]:
+    """Every model of an enabled group; those going up wait until those at zero have let go of the GPU.
+
+    Returns the registrations, and the Deployments of models that come up.
+    """
     registrations: dict[str, Registration] = {}
     released: list[pulumi.Resource] = []
+    up: list[pulumi.Resource] = []
     for model in sorted(plan.deployed, key=lambda m: m.replicas > 0):
         if model.workload is None:
             continue
@@ -214,7 +240,9 @@ def _models(plan: Plan, site: _Site) -> list[Registration]:
             plan, _model_args(plan, site, model, model.workload), site, tuple(released) if model.gpus else ()
         )
         registrations[model.spec.alias] = deployed.registration
-        if deployed.gpu_deployment is not None and not model.replicas:
-            released.append(deployed.gpu_deployment)
+        if model.replicas:
+            up.append(deployed.deployment)
+        elif model.spec.gpus:
+            released.append(deployed.deployment)
     # In the catalog's order, whatever is up: the gateway's configuration does not change with it.
-    return [registrations[m.spec.alias] for m in plan.deployed if m.spec.alias in registrations]
+    return [registrations[m.spec.alias] for m in plan.deployed if m.spec.alias in registrations], up

@@ -22,7 +22,8 @@ class SecretKey:
         """Sets it without showing it on screen or in the process list."""
         random = f"(printf '{self.prefix}'; openssl rand -hex 24)" if self.prefix else "openssl rand -hex 24"
         source = f"{random} | " if self.generated else ""
-        return f"{source}pulumi config set --secret {self.key}"
+        path = "--path " if "." in self.key else ""
+        return f"{source}pulumi config set --secret {path}{self.key}"
 
     @property
     def placeholder(self) -> str:
@@ -67,3 +68,17 @@ HUGGING_FACE_TOKEN = SecretKey(
 SECRETS: Mapping[str, SecretKey] = {
     s.key: s for s in (MASTER_KEY, SALT_KEY, DATABASE_PASSWORD, SERVING_API_KEY, HUGGING_FACE_TOKEN)
 }
+
+# Values of virtual keys, an object by the key's alias: one secret each, so that `config set --path` can set it.
+KEY_VALUES = "keyValues"
+
+
+def key_value(alias: str) -> SecretKey:
+    """The secret that holds the value of a virtual key."""
+    return SecretKey(
+        f"{KEY_VALUES}.{alias}",
+        purpose=f"the value of key '{alias}'",
+        pattern=r"sk-[A-Za-z0-9_-]{16,}",
+        must="start with sk- and have 16 more of the characters A-Z a-z 0-9 _ -",
+        prefix="sk-",
+    )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from datetime import date
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
-from models.spec import ExternalProvider, ModelSpec, TeiEngine, VllmEngine
-from stacks.problems import did_you_mean
+from models.prices import Item
+from models.spec import Evidence, ExternalProvider, ModelSpec, Source, TeiEngine, Throughput, VllmEngine
+from stacks.problems import did_you_mean, nearest
 
 # --- values as config has them: strings, or what a JSON object holds -----------------------------------------
 
@@ -46,9 +48,17 @@ def _one_of(names: Collection[str], otherwise: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _day(value: object) -> date:
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("must be a day such as 2026-08-20") from None
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[Whole, Field(ge=1)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+AboveZero = Annotated[Number, Field(gt=0)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 
 
@@ -73,6 +83,48 @@ class Gateway(Section):
     database_gib: Annotated[Whole, Field(ge=10, le=64_000)] = 10
 
 
+def _priced(*known: str) -> AfterValidator:
+    """Keys are items of the price list."""
+
+    def check(prices: dict[str, float]) -> dict[str, float]:
+        for item in prices:
+            if item not in known:
+                raise ValueError(f"'{item}' has no price here; nearest: {nearest(item, known) or ', '.join(known)}")
+        return prices
+
+    return AfterValidator(check)
+
+
+_MACHINES = (*G2_MACHINES, *SYSTEM_MACHINES)
+
+
+class Prices(Section):
+    """`ai-platform:prices.*`: US dollars in place of the list's, in the region of the stack."""
+
+    as_of: Annotated[date, BeforeValidator(_day)] | None = None
+    on_demand: Annotated[dict[str, Annotated[Number, Field(ge=0)]], _priced(*_MACHINES, *Item)] = {}
+    spot: Annotated[dict[str, Annotated[Number, Field(ge=0)]], _priced(*_MACHINES)] = {}
+
+
+Alias = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class Access(Section):
+    """What a team and a key have alike. Models are aliases or groups; a group's new models are reached as well."""
+
+    models: Annotated[list[str], Field(min_length=1)]
+    max_budget_usd: AboveZero | None = None  # per period
+    budget_period: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d|mo)$")] = "30d"
+    tokens_per_minute: Positive | None = None
+    requests_per_minute: Positive | None = None
+
+
+class Key(Access):
+    """A virtual key. Its value is in the stack's secrets, `ai-platform:keyValues.<alias>`."""
+
+    team: str | None = None
+
+
 class Platform(Section):
     """`ai-platform:*`: what the whole stack is."""
 
@@ -94,6 +146,11 @@ class Platform(Section):
     deletion_protection: Truth = True  # refuses to delete the cluster
     retain_weights: Truth = True  # claims survive a disabled group and `pulumi destroy`
     gateway: Gateway = Gateway()
+    teams: dict[Alias, Access] = {}
+    keys: dict[Alias, Key] = {}
+    prices: Prices = Prices()
+    max_hourly_usd: AboveZero | None = None  # refuses a plan that costs more with what it brings up
+    max_monthly_usd: AboveZero | None = None  # and one that could cost more with everything up, within the quota
 
 
 class Gcp(Section):
@@ -126,18 +183,35 @@ class Overrides(Section):
         """Context asked for, tokens."""
         return None
 
+    @property
+    def measured(self) -> Throughput | None:
+        """Throughput that the operator measured."""
+        return None
+
+    @property
+    def asked_fallback(self) -> str | None:
+        """Alias that serves in its place while it is off."""
+        return None
+
     def apply(self, spec: ModelSpec) -> ModelSpec:
         """The entry with the overridden fields replaced."""
         changed = self.model_dump(include=set(self.ENGINE_FIELDS), exclude_none=True)
-        if not changed and self.asked_context is None:
+        if not changed and self.asked_context is None and self.measured is None:
             return spec
-        engine = spec.engine.model_copy(update=changed)
-        return spec.model_copy(update={"engine": engine, "context": self.asked_context or spec.context})
+        return spec.model_copy(
+            update={
+                "engine": spec.engine.model_copy(update=changed),
+                "context": self.asked_context or spec.context,
+                "throughput": self.measured or spec.throughput,
+            }
+        )
 
 
 class _RunsHere(Overrides):
     replicas: Annotated[Whole, Field(ge=0)] = 0
     claim_gib: Positive | None = None
+    fallback: str | None = None  # alias that serves while this one is off
+    tokens_per_second: AboveZero | None = None  # measured under load, one replica, read and written together
 
     @property
     def asked_replicas(self) -> int:
@@ -146,6 +220,17 @@ class _RunsHere(Overrides):
     @property
     def asked_claim_gib(self) -> int | None:
         return self.claim_gib
+
+    @property
+    def asked_fallback(self) -> str | None:
+        return self.fallback
+
+    @property
+    def measured(self) -> Throughput | None:
+        if self.tokens_per_second is None:
+            return None
+        source = Source(facts="throughput", where="tokensPerSecond of the stack", evidence=Evidence.REPORTED)
+        return Throughput(tokens_per_second=self.tokens_per_second, source=source)
 
 
 class VllmOverrides(_RunsHere):

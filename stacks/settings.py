@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import pulumi
 from pydantic import ValidationError
@@ -20,10 +21,13 @@ from pydantic_core import ErrorDetails
 from models.catalog import Group
 from models.spec import ModelSpec
 from stacks.problems import Problem, did_you_mean, nearest
-from stacks.secrets import SECRETS, SecretKey
+from stacks.secrets import KEY_VALUES, SECRETS, SecretKey, key_value
 from stacks.sections import OVERRIDES, Gcp, Overrides, Platform, Section
 
 S = TypeVar("S", bound=Section)
+
+# True in the context of `ops plan`, which deploys nothing: the program then shows what is not prepared yet.
+REHEARSAL: ContextVar[bool] = ContextVar("rehearsal", default=False)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class RawConfig:
     project: str
     stack: str
     values: Mapping[str, str]
-    # What config encrypts, with the clear value where the engine has decrypted it.
+    # What config encrypts, with the clear value where the engine has decrypted it. Of an object that is not
+    # decrypted, JSON that has its keys and null for each value.
     secrets: Mapping[str, str | None] = field(default_factory=dict[str, "str | None"], repr=False)
 
 
@@ -47,6 +52,7 @@ class Settings:
     gcp: Gcp | None
     models: Mapping[str, Overrides]  # by alias, of those that config mentions
     secrets: frozenset[str]  # keys of the secrets that are set
+    key_values: frozenset[str] = frozenset()  # aliases of the virtual keys whose value is set
 
 
 def read() -> RawConfig:
@@ -67,6 +73,12 @@ def secret_output(secret: SecretKey) -> pulumi.Output[str]:
     return pulumi.Config().require_secret(secret.key)
 
 
+def key_value_output(alias: str) -> pulumi.Output[str]:
+    """The value of a virtual key of the running stack, marked secret."""
+    values = pulumi.Config().require_secret_object(KEY_VALUES)
+    return values.apply(lambda by_alias: str(by_alias[alias]))
+
+
 def parse(
     raw: RawConfig, catalog: Mapping[str, ModelSpec], groups: Mapping[str, Group]
 ) -> tuple[Settings, list[Problem]]:
@@ -80,7 +92,7 @@ def parse(
     sections.pop("pulumi", None)  # the engine's own
     problems = list(_secret_problems(raw, own))
 
-    platform, found = _section(Platform, raw.project, {k: v for k, v in own.items() if k not in SECRETS})
+    platform, found = _section(Platform, raw.project, {k: v for k, v in own.items() if k not in {*SECRETS, KEY_VALUES}})
     problems += found
     problems += _group_problems(raw.project, platform, groups)
 
@@ -107,7 +119,9 @@ def parse(
             problems += _unknown_namespace(namespace, values, [*catalog, raw.project, "gcp"])
     named = (key.partition(":") for key in raw.secrets)
     set_secrets = frozenset(key for namespace, _, key in named if namespace == raw.project)
-    settings = Settings(raw.project, raw.stack, platform, gcp, models, set_secrets)
+    key_values, found = _key_values(raw)
+    problems += found
+    settings = Settings(raw.project, raw.stack, platform, gcp, models, set_secrets, key_values)
     return settings, problems
 
 
@@ -128,32 +142,41 @@ def _section(cls: type[S], namespace: str, values: Mapping[str, str]) -> tuple[S
                     Problem(f"{namespace}:{key} is not valid JSON: {error}", f"pulumi config rm {namespace}:{key}")
                 )
                 del decoded[key]
+    reported: set[tuple[int | str, ...]] = set()
     while True:
         try:
             return cls.model_validate(decoded), problems
         except ValidationError as failure:
             for error in failure.errors():
-                problems.append(_problem(cls, namespace, decoded, error))
-                _drop(decoded, error["loc"])
+                loc = error["loc"]
+                # A value that was dropped is not missing as well.
+                if error["type"] != "missing" or not any(known[: len(loc)] == loc for known in reported):
+                    problems.append(_problem(cls, namespace, decoded, error))
+                reported.add(loc)
+                _drop(decoded, loc)
 
 
 def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
-    """Remove what an error points at; the outermost key where the path leads through something else."""
+    """Remove what an error points at: the value, or what lacks it, or the object that it is part of."""
+    trail: list[tuple[dict[Any, Any], int | str]] = []
     inner: Any = values
-    for part in loc[:-1]:
-        if not isinstance(inner, dict) or part not in inner:
-            values.pop(cast("str", loc[0]), None)
-            return
-        inner = cast("dict[Any, Any]", inner)[part]
-    if isinstance(inner, dict):
-        cast("dict[Any, Any]", inner).pop(loc[-1], None)
-    else:
-        values.pop(cast("str", loc[0]), None)
+    for part in loc:
+        if not isinstance(inner, dict):
+            break
+        mapping = cast("dict[Any, Any]", inner)
+        if part not in mapping:
+            break
+        trail.append((mapping, part))
+        inner = mapping[part]
+    if trail:
+        container, key = trail[-1]
+        del container[key]
 
 
 def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], error: ErrorDetails) -> Problem:
     """One validation error in the words of the config."""
-    path = tuple(str(part) for part in error["loc"])
+    # Of a name that is refused itself, pydantic says `[key]`.
+    path = tuple(str(part) for part in error["loc"] if part != "[key]")
     key = f"{namespace}:{'.'.join(path)}"
     known, default = _fields_at(cls, path)
     if error["type"] == "extra_forbidden":
@@ -179,11 +202,16 @@ def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], erro
 
 def _fields_at(cls: type[Section], path: tuple[str, ...]) -> tuple[list[str], object]:
     """Keys that exist beside the last part of a path, and the default of that part if it is a plain value."""
-    for part in path[:-1]:
-        inner = next((f.annotation for f in cls.model_fields.values() if f.alias == part), None)
-        if not (isinstance(inner, type) and issubclass(inner, Section)):
+    parts = list(path[:-1])
+    while parts:
+        part = parts.pop(0)
+        annotation: Any = next((f.annotation for f in cls.model_fields.values() if f.alias == part), None)
+        if get_origin(annotation) is dict and parts:
+            parts.pop(0)  # a name that the operator chose
+            annotation = get_args(annotation)[1]
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
             return [], None
-        cls = inner
+        cls = annotation
     known = {f.alias or name: f for name, f in cls.model_fields.items()}
     default = known[path[-1]].default if path[-1] in known else None
     return list(known), default if isinstance(default, str | int | float) else None
@@ -216,8 +244,15 @@ def _secret_problems(raw: RawConfig, own: Mapping[str, str]) -> Iterator[Problem
             f"{raw.project}:{key} stands in the stack file in clear text, for everyone who can read it",
             f"pulumi config rm {key} && {SECRETS[key].command}   # a new value: the old one is known",
         )
+    if KEY_VALUES in own:
+        yield Problem(
+            f"{raw.project}:{KEY_VALUES} stands in the stack file in clear text, for everyone who can read it",
+            f"pulumi config rm {KEY_VALUES} && {key_value('ALIAS').command}   # for each key, a new value",
+        )
     for full_key, value in raw.secrets.items():
         namespace, _, key = full_key.partition(":")
+        if full_key == f"{raw.project}:{KEY_VALUES}":
+            continue
         if namespace != raw.project or key not in SECRETS:
             yield Problem(
                 f"{full_key} is set as a secret, but there is no such secret; {did_you_mean(key, SECRETS)}",
@@ -225,6 +260,30 @@ def _secret_problems(raw: RawConfig, own: Mapping[str, str]) -> Iterator[Problem
             )
         elif value is not None and not re.fullmatch(SECRETS[key].pattern, value):
             yield Problem(f"{full_key} (value not shown) must {SECRETS[key].must}", SECRETS[key].command)
+
+
+def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
+    """Virtual keys that have a value, and values of the wrong shape. No value is ever shown."""
+    key = f"{raw.project}:{KEY_VALUES}"
+    if key not in raw.secrets:
+        return frozenset(), []
+    try:
+        values: object = json.loads(raw.secrets[key] or "")
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        return frozenset(), [
+            Problem(
+                f"{key} (value not shown) must be an object of one secret a key",
+                f"pulumi config rm {KEY_VALUES} && {key_value('ALIAS').command}",
+            )
+        ]
+    by_alias = cast("dict[str, object]", values)
+    return frozenset(by_alias), [
+        Problem(f"{key}.{alias} (value not shown) must {key_value(alias).must}", key_value(alias).command)
+        for alias, value in by_alias.items()
+        if value is not None and not re.fullmatch(key_value(alias).pattern, str(value))
+    ]
 
 
 def _unknown_namespace(namespace: str, values: Mapping[str, str], known: list[str]) -> Iterator[Problem]:

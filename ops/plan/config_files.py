@@ -71,7 +71,7 @@ def load(
         project=name,
         stack=stack,
         values={key: _text(value) for key, value in values.items() if key not in secret},
-        secrets=dict.fromkeys(secret),
+        secrets={key: _outline(values[key]) for key in secret},
     )
 
 
@@ -107,6 +107,13 @@ def _is_secret(value: object) -> bool:
         mapping = cast("dict[str, object]", value)
         return set(mapping) == {"secure"} or any(_is_secret(inner) for inner in mapping.values())
     return isinstance(value, list) and any(_is_secret(inner) for inner in cast("list[object]", value))
+
+
+def _outline(value: object) -> str | None:
+    """The keys of an object of secrets, without their values; None for a secret that is no object."""
+    if isinstance(value, dict) and set(cast("dict[str, object]", value)) != {"secure"}:
+        return json.dumps(dict.fromkeys(cast("dict[str, object]", value)))
+    return None
 
 
 def _text(value: object) -> str:

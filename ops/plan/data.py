@@ -8,17 +8,21 @@ from typing import Any
 
 from ops.plan.engine import Registered
 from stacks.admission import Admission
+from stacks.costs import Costs, Line, ModelCost, costs
 from stacks.plan import PlannedModel
 
 
 def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str, Any]:
     """Everything of a plan that `--format json` prints. With problems there are no resources."""
     plan = admission.plan
+    bill = costs(plan)
+    by_alias = {model.alias: model for model in bill.models} if bill else {}
     return {
         "project": plan.settings.project,
         "stack": plan.settings.stack,
-        "resources": [_resource(r) for r in resources],
-        "models": [_model(m) for m in plan.models],
+        # The program registers what depends on nothing at once, in any order.
+        "resources": [_resource(r) for r in sorted(resources, key=lambda r: r.urn)],
+        "models": [{**_model(m), "cost": _model_cost(by_alias.get(m.spec.alias))} for m in plan.models],
         "machines": {
             "gpu": {"type": plan.gpu.machine.name, "maxNodes": plan.max_gpu_nodes, "reason": plan.gpu.reason}
             if plan.gpu
@@ -29,6 +33,7 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
                 "reason": plan.system.reason,
             },
         },
+        "costs": _costs(bill) if bill else None,
         "problems": [asdict(p) for p in admission.problems],
         "notices": [asdict(n) for n in admission.notices],
     }
@@ -65,4 +70,49 @@ def _model(model: PlannedModel) -> dict[str, Any]:
         "coldStartSeconds": load.cold_start.progress_deadline if load else None,
         "price": spec.price.model_dump(),
         "licence": spec.licence.name,
+    }
+
+
+def _model_cost(cost: ModelCost | None) -> dict[str, Any] | None:
+    """None where nothing of a model runs, or where it costs nothing."""
+    if cost is None:
+        return None
+    rate = cost.throughput
+    return {
+        "usdPerHour": cost.usd_per_hour,
+        "tokensPerSecond": rate.tokens_per_second if rate else None,
+        "throughputEvidence": rate.source.evidence.value if rate else None,
+        "usdPerMtok": cost.usd_per_mtok,
+        "priceUsdPerMtok": cost.price_usd_per_mtok,
+        "atALoss": cost.at_a_loss,
+    }
+
+
+def _costs(bill: Costs) -> dict[str, Any]:
+    return {
+        "region": bill.region,
+        "pricesAsOf": str(bill.as_of),
+        "pricesByConfig": list(bill.overridden),
+        "pricesByConfigAsOf": str(bill.overridden_as_of) if bill.overridden_as_of else None,
+        "idleUsdPerMonth": bill.idle_usd_per_month,
+        "usdPerHourNow": bill.usd_per_hour_now,
+        "worstCaseUsdPerMonth": bill.worst_case_usd_per_month,
+        "unpriced": list(bill.unpriced),
+        "idle": [_line(line) for line in bill.idle],
+        "gpuNodesNow": bill.nodes_now,
+        "gpuNow": [_line(line) for line in bill.now],
+        "gpuNodesAtWorst": bill.nodes_at_worst,
+        "gpuAtWorst": [_line(line) for line in bill.at_worst],
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "what": line.what,
+        "item": str(line.item),
+        "quantity": line.quantity,
+        "unit": line.unit,
+        "unitUsd": line.unit_usd,
+        "usdPerMonth": round(line.usd, 4),
+        "evidence": line.basis,
     }

@@ -8,6 +8,7 @@ URN are an error.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import runpy
 import threading
@@ -17,14 +18,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pulumi
-from google.protobuf import empty_pb2, json_format
+from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
-from stacks.secrets import SECRETS
-from stacks.settings import RawConfig
+from stacks.secrets import KEY_VALUES, SECRETS, key_value
+from stacks.settings import REHEARSAL, RawConfig
 
 SECRET_TEXT = "[secret]"  # noqa: S105  what is shown in place of one; the CLI shows the same
 UNKNOWN_TEXT = "[unknown]"  # known only after `pulumi up`
@@ -100,7 +101,8 @@ class RecordingMonitor(mocks.MockMonitor):
             name=request.name,
             parent=request.parent,
             inputs=_plain(json_format.MessageToDict(request.object)),
-            dependencies=tuple(request.dependencies),
+            # Sorted, as are all keys of `inputs`: the SDK has both as sets, and a plan has to compare with another.
+            dependencies=tuple(sorted(request.dependencies)),
             provider=request.provider,
             custom=request.custom,
             protect=request.protect,
@@ -115,12 +117,28 @@ class RecordingMonitor(mocks.MockMonitor):
                 raise DuplicateUrnError(f"two resources are registered as {urn}")
             self._urns.add(urn)
             self.recording.resources.append(resource)
-        return resource_pb2.RegisterResourceResponse(urn=urn, object=request.object)
+        return resource_pb2.RegisterResourceResponse(urn=urn, object=_answer(request))
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802  the protocol's name
         if request.urn.split("::")[2] == _STACK_TYPE:
             self.recording.outputs.update(_plain(json_format.MessageToDict(request.outputs)))
         return empty_pb2.Empty()
+
+
+def _answer(request: Any) -> Any:
+    """The outputs of a resource as a preview knows them: its inputs, and of the cloud's only plain ones.
+
+    A cloud fills objects up (a cluster's endpoint settings get the endpoint), so what a program reads inside one is
+    unknown, where the mock would say None.
+    """
+    if not request.custom or request.type.startswith("kubernetes:"):
+        return request.object
+    answer = struct_pb2.Struct()
+    answer.CopyFrom(request.object)
+    for value in answer.fields.values():
+        if value.WhichOneof("kind") in ("struct_value", "list_value"):
+            value.string_value = rpc.UNKNOWN
+    return answer
 
 
 def _plain(value: Any) -> Any:
@@ -132,7 +150,7 @@ def _plain(value: Any) -> Any:
             return SECRET_TEXT
         if signature == rpc._special_resource_sig:  # pyright: ignore[reportPrivateUsage]
             return mapping.get("urn", UNKNOWN_TEXT)
-        return {key: _plain(inner) for key, inner in mapping.items()}
+        return {key: _plain(mapping[key]) for key in sorted(mapping)}
     if isinstance(value, list):
         return [_plain(inner) for inner in cast("list[Any]", value)]
     if value == rpc.UNKNOWN:
@@ -146,6 +164,8 @@ def engine_config(raw: RawConfig) -> tuple[dict[str, str], list[str]]:
     A plan cannot decrypt, and need not: every secret is a worthless placeholder of the right shape.
     """
     secrets = {f"{raw.project}:{key}": secret.placeholder for key, secret in SECRETS.items()}
+    keys = json.loads(raw.values.get(f"{raw.project}:keys", "{}"))
+    secrets[f"{raw.project}:{KEY_VALUES}"] = json.dumps({alias: key_value(alias).placeholder for alias in keys})
     return {**raw.values, **secrets}, list(secrets)
 
 
@@ -159,6 +179,7 @@ def run(raw: RawConfig, program: Callable[[], Any]) -> Recording:
 
     async def preview() -> None:
         # Inside the loop's own context, so that one run leaves nothing behind for the next.
+        REHEARSAL.set(True)
         pulumi.runtime.config.set_all_config(config, secret_keys)
         mocks.set_mocks(
             _NoMocks(), project=raw.project, stack=raw.stack, preview=True, monitor=monitor, logger=_silent()

@@ -10,8 +10,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from models.prices import HOURS_PER_MONTH
+from models.spec import PerToken
 from ops.plan.engine import Registered, custom_resources
 from stacks.admission import Admission
+from stacks.costs import Costs, Line, costs
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice, Problem
 
@@ -28,6 +31,9 @@ def render(console: Console, admission: Admission, resources: Sequence[Registere
     console.print()
     for line in totals(plan, resources):
         console.print(line, soft_wrap=True)
+    console.print()
+    for part in cost_section(costs(plan)):
+        console.print(part, soft_wrap=True)
     if admission.notices:
         console.print()
         print_notices(console, admission.notices)
@@ -133,6 +139,73 @@ def totals(plan: Plan, resources: Sequence[Registered]) -> Iterable[str]:
         else:
             yield "GPU pool: none, since gpuQuota is 0"
         yield f"system pool: {platform.system_nodes} x {plan.system.machine.name} ({plan.system.reason})"
+
+
+def cost_section(bill: Costs | None) -> Iterable[RenderableType]:
+    """What is billed, line by line, what each model costs, and the totals with the date of their prices."""
+    if bill is None:
+        yield "cost: no cloud is billed for this target"
+        return
+    yield _bill_table(bill)
+    yield ""
+    yield _model_cost_table(bill)
+    yield ""
+    at_worst = f"{bill.nodes_at_worst} GPU node{'' if bill.nodes_at_worst == 1 else 's'}"
+    yield Text(f"idle, every model at zero       ${bill.idle_usd_per_month:,.2f} a month", style="bold")
+    yield Text(f"now, with what is up            ${bill.usd_per_hour_now:,.4f} an hour", style="bold")
+    yield Text(
+        f"worst case, all up all month    ${bill.worst_case_usd_per_month:,.2f} a month ({at_worst})", style="bold"
+    )
+    yield f"prices: {bill.region}, {bill.dated}; {HOURS_PER_MONTH} hours a month; traffic, logs and images not counted"
+    if bill.unpriced:
+        yield Text(f"no price known, so missing from these totals: {', '.join(bill.unpriced)}", style="bold red")
+
+
+def _bill_table(bill: Costs) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("BILLED WHILE IDLE", no_wrap=True)
+    for column in ("QUANTITY", "UNIT $", "$/MONTH"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("PRICE IS", no_wrap=True)
+    for line in bill.idle:
+        table.add_row(*_bill_row(line))
+    if bill.at_worst:
+        table.add_row(Text("AND WHILE ALL IS UP", style="bold"))
+        for line in bill.at_worst:
+            table.add_row(*_bill_row(line))
+    return table
+
+
+def _bill_row(line: Line) -> tuple[str, ...]:
+    price, total = ("?", "?") if line.unit_usd is None else (f"{line.unit_usd:.6g}", f"{line.usd:,.2f}")
+    return line.what, f"{line.quantity:,g} {line.unit}", price, total, line.basis
+
+
+def _model_cost_table(bill: Costs) -> Table:
+    """Cost and price of a million tokens side by side, for one mix of read and written ones; the registered prices."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("WHILE UP", no_wrap=True)
+    for column in ("$/H", "TOKENS/S", "COST $/MTOK", "PRICE $/MTOK", "IN", "OUT"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("THROUGHPUT IS", no_wrap=True)
+    for model in bill.models:
+        rate, sold = model.throughput, model.price if isinstance(model.price, PerToken) else None
+        table.add_row(
+            model.alias,
+            _figure(model.usd_per_hour, ".4f"),
+            _figure(rate.tokens_per_second if rate else None, ",.0f"),
+            _figure(model.usd_per_mtok, ".3f"),
+            _figure(model.price_usd_per_mtok, ".3f"),
+            _figure(sold.input_usd_per_mtok if sold else None, "g"),
+            _figure(sold.output_usd_per_mtok if sold else None, "g"),
+            rate.source.evidence.value if rate else "-",
+            style="yellow" if model.at_a_loss else "",
+        )
+    return table
+
+
+def _figure(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
 
 
 def print_notices(console: Console, notices: Sequence[Notice | Problem]) -> None:

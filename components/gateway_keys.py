@@ -1,0 +1,145 @@
+"""Teams, keys and budgets of the gateway, kept as the config says by a program inside the cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi_kubernetes.batch import v1 as batch
+from pulumi_kubernetes.core import v1 as core
+from pulumi_kubernetes.meta import v1 as meta
+
+from components import litellm_gateway
+from components.network_policies import allow, app_peer, egress
+from components.pods import (
+    container_security,
+    env,
+    labels,
+    metadata,
+    pod_security,
+    resources,
+    scratch,
+    secret_env,
+    timeouts,
+)
+from components.secrets import opaque_secret
+from models.cold_start import pull_seconds
+from models.images import LITELLM
+from models.needs import Needs
+
+APP = "litellm-keys"
+NEEDS = Needs(cpu=0.05, gib=0.25, ephemeral_gib=0.25)
+_PROGRAM = "reconcile_keys.py"
+_SCHEDULE = "*/15 * * * *"
+_DEADLINE_S = 300  # how long the program waits for a gateway that does not answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayKeysArgs:
+    """`desired` has no value of any key; `values` has one for each, by its alias."""
+
+    namespace: str
+    image: str
+    desired: Mapping[str, Any]
+    values: Mapping[str, pulumi.Input[str]]
+    after: Sequence[pulumi.Resource]
+
+
+class GatewayKeys(pulumi.ComponentResource):
+    """Desired state, values, a Job for each change of it, and a CronJob against drift.
+
+    The Job runs once the gateway is healthy, so `pulumi up` ends with the keys in force. The CronJob finds what
+    was changed by hand, and takes over a value that was changed in config.
+    """
+
+    def __init__(self, name: str, args: GatewayKeysArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-platform:gateway:GatewayKeys", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        program = (Path(__file__).parent / "scripts" / _PROGRAM).read_text()
+        desired = json.dumps(args.desired, indent=1, sort_keys=True)
+        config = core.ConfigMap(
+            APP,
+            metadata=metadata(APP, args.namespace, "gateway"),
+            data={_PROGRAM: program, "keys.json": desired},
+            opts=child,
+        )
+        values = opaque_secret(APP, args.namespace, dict(args.values), child)
+        allow(APP, args.namespace, self, outgoing=[egress([app_peer(litellm_gateway.APP)], litellm_gateway.PORT)])
+        pod = self._pod(args)
+        digest = hashlib.sha256("\n".join((args.image, program, desired)).encode()).hexdigest()[:10]
+        budget = _DEADLINE_S + pull_seconds(LITELLM)
+        job = batch.JobSpecArgs(
+            backoff_limit=2,
+            active_deadline_seconds=budget,
+            template=core.PodTemplateSpecArgs(metadata=meta.ObjectMetaArgs(labels=labels(APP, "gateway")), spec=pod),
+        )
+        batch.Job(
+            APP,
+            metadata=metadata(f"{APP}-{digest}", args.namespace, "gateway"),
+            spec=job,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[config, values, *args.after],
+                custom_timeouts=timeouts(budget + 60),
+            ),
+        )
+        batch.CronJob(
+            APP,
+            metadata=metadata(APP, args.namespace, "gateway"),
+            spec=batch.CronJobSpecArgs(
+                schedule=_SCHEDULE,
+                concurrency_policy="Forbid",
+                successful_jobs_history_limit=1,
+                failed_jobs_history_limit=1,
+                job_template=batch.JobTemplateSpecArgs(
+                    metadata=meta.ObjectMetaArgs(labels=labels(APP, "gateway")), spec=job
+                ),
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[config, values, *args.after]),
+        )
+        self.register_outputs({})
+
+    def _pod(self, args: GatewayKeysArgs) -> core.PodSpecArgs:
+        tmp_volume, tmp_mount = scratch("tmp", "/tmp", "64Mi")  # noqa: S108  a volume
+        return core.PodSpecArgs(
+            automount_service_account_token=False,
+            enable_service_links=False,
+            restart_policy="Never",
+            security_context=pod_security(LITELLM),
+            containers=[
+                core.ContainerArgs(
+                    name="reconcile",
+                    image=args.image,
+                    command=["python3", f"/etc/keys/{_PROGRAM}"],
+                    env=[
+                        secret_env("LITELLM_MASTER_KEY", litellm_gateway.MASTER_SECRET, litellm_gateway.SECRET_KEY),
+                        *env(
+                            GATEWAY_URL=f"http://{litellm_gateway.APP}.{args.namespace}.svc.cluster.local:"
+                            f"{litellm_gateway.PORT}",
+                            KEYS_FILE="/etc/keys/keys.json",
+                            KEY_VALUES_DIR="/run/secrets/keys",
+                            DEADLINE_SECONDS=str(_DEADLINE_S),
+                            PYTHONDONTWRITEBYTECODE="1",
+                        ),
+                    ],
+                    resources=resources(NEEDS),
+                    security_context=container_security(),
+                    termination_message_policy="FallbackToLogsOnError",
+                    volume_mounts=[
+                        core.VolumeMountArgs(name="config", mount_path="/etc/keys", read_only=True),
+                        core.VolumeMountArgs(name="values", mount_path="/run/secrets/keys", read_only=True),
+                        tmp_mount,
+                    ],
+                )
+            ],
+            volumes=[
+                core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=APP)),
+                core.VolumeArgs(name="values", secret=core.SecretVolumeSourceArgs(secret_name=APP, default_mode=0o440)),
+                tmp_volume,
+            ],
+        )

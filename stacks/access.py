@@ -1,0 +1,181 @@
+"""Who may use what: teams, keys and fallbacks of the config, checked against the catalog. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from models.spec import ModelSpec, Task
+from stacks.plan import Plan, PlannedModel, State
+from stacks.problems import Notice, Problem, did_you_mean, nearest
+from stacks.sections import Access
+
+# What a model may stand in for. A base model's completions are nobody else's, and embeddings of another model
+# cannot be compared with those that are stored.
+_CHATTING = frozenset({Task.CHAT, Task.AGENT})
+
+
+def registered(plan: Plan) -> list[PlannedModel]:
+    """Models that the gateway knows, in the catalog's order."""
+    return [model for model in plan.deployed if model.workload is not None]
+
+
+# --- what is rendered ----------------------------------------------------------------------------------------
+
+
+def desired_access(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """Teams and keys as the reconcile program takes them: groups expanded to the aliases that are registered."""
+    platform = plan.settings.platform
+    return {
+        "teams": [_entry(plan, alias, team) for alias, team in platform.teams.items()],
+        "keys": [{**_entry(plan, alias, key), "team": key.team} for alias, key in platform.keys.items()],
+    }
+
+
+def _entry(plan: Plan, alias: str, access: Access) -> dict[str, Any]:
+    return {
+        "alias": alias,
+        "models": expand(plan, access.models),
+        "max_budget": access.max_budget_usd,
+        "budget_duration": access.budget_period if access.max_budget_usd else None,
+        "tpm_limit": access.tokens_per_minute,
+        "rpm_limit": access.requests_per_minute,
+    }
+
+
+def expand(plan: Plan, names: Iterable[str]) -> list[str]:
+    """Aliases that a list of aliases and groups stands for, of those registered, in the catalog's order."""
+    wanted = set(names)
+    return [m.spec.alias for m in registered(plan) if m.spec.alias in wanted or m.spec.group in wanted]
+
+
+def model_state(plan: Plan) -> dict[str, dict[str, dict[str, str]]]:
+    """What the gateway says of models that are not up, or who serves in their place."""
+    models: dict[str, dict[str, str]] = {}
+    for model in registered(plan):
+        if model.state is State.UP:
+            continue
+        alias = model.spec.alias
+        models[alias] = {
+            "message": f"The model '{alias}' is off, so it costs nothing. The operator brings it up with: "
+            f"pulumi config set {alias}:replicas 1 && pulumi up"
+        }
+        if model.fallback:
+            models[alias]["fallback"] = model.fallback
+    return {"models": models}
+
+
+# --- what stands against it ----------------------------------------------------------------------------------
+
+
+def access_problems(plan: Plan) -> Iterator[Problem]:
+    """Everything wrong with teams, keys and fallbacks."""
+    platform, project = plan.settings.platform, plan.settings.project
+    catalog = {model.spec.alias: model.spec for model in plan.models}
+    known = [*catalog, *{spec.group: None for spec in catalog.values()}]
+    sections: Mapping[str, Mapping[str, Access]] = {"teams": platform.teams, "keys": platform.keys}
+    for section, entries in sections.items():
+        for alias, access in entries.items():
+            key = f"{project}:{section}.{alias}.models"
+            for index, name in enumerate(access.models):
+                if name not in known:
+                    match = nearest(name, known)
+                    yield Problem(
+                        f"{key} names '{name}', which is no model and no group, so it gives nothing; "
+                        f"{did_you_mean(name, known)}",
+                        f"pulumi config set --path '{key}[{index}]' {match or known[0]}",
+                    )
+    for alias, key in platform.keys.items():
+        path = f"{project}:keys.{alias}"
+        if key.team is not None and key.team not in platform.teams:
+            yield Problem(
+                f"{path}.team is '{key.team}', and there is no such team; {did_you_mean(key.team, platform.teams)}"
+                if platform.teams
+                else f"{path}.team is '{key.team}', and there are no teams",
+                f"pulumi config set --path '{path}.team' {nearest(key.team, platform.teams)}"
+                if nearest(key.team, platform.teams)
+                else f"pulumi config rm --path '{path}.team'",
+            )
+        team = platform.teams.get(key.team or "")
+        if key.max_budget_usd is None and (team is None or team.max_budget_usd is None):
+            yield Problem(
+                f"{path} has no maxBudgetUsd and no team that has one, so whoever holds it may spend without end",
+                f"pulumi config set --path '{path}.maxBudgetUsd' 10",
+            )
+    for alias in plan.settings.key_values - platform.keys.keys():
+        yield Problem(
+            f"the secret {project}:keyValues.{alias} is the value of a key that is not in {project}:keys",
+            f"pulumi config rm --path '{project}:keyValues.{alias}'",
+        )
+    yield from _fallback_problems(plan, catalog)
+
+
+def _fallback_problems(plan: Plan, catalog: Mapping[str, ModelSpec]) -> Iterator[Problem]:
+    fallbacks = {model.spec.alias: model.fallback for model in plan.models if model.fallback}
+    served = {model.spec.alias for model in registered(plan)}
+    for alias, target in fallbacks.items():
+        key, remove = f"{alias}:fallback", f"pulumi config rm {alias}:fallback"
+        if target not in catalog:
+            match = nearest(target, catalog)
+            yield Problem(
+                f"{key} is '{target}', which is no model; {did_you_mean(target, catalog)}",
+                f"pulumi config set {key} {match}" if match else remove,
+            )
+            continue
+        if target not in served:
+            yield Problem(
+                f"{key} is '{target}', whose group '{catalog[target].group}' is off, so it can serve nothing", remove
+            )
+        if not _may_replace(catalog[target], catalog[alias]):
+            yield Problem(
+                f"{key} is '{target}' ({catalog[target].task}, {catalog[target].model_id}), which cannot answer in "
+                f"place of {alias} ({catalog[alias].task}, {catalog[alias].model_id})",
+                remove,
+            )
+        if _loops(alias, fallbacks):
+            yield Problem(f"{key} is '{target}', which leads back to {alias}: nobody would answer", remove)
+
+
+def _may_replace(stand_in: ModelSpec, model: ModelSpec) -> bool:
+    if stand_in.task in _CHATTING and model.task in _CHATTING:
+        # Tools need a model that parses them; plain chat does not.
+        return model.task is Task.CHAT or stand_in.task is Task.AGENT
+    return stand_in.task is model.task and (model.task is not Task.EMBEDDING or stand_in.model_id == model.model_id)
+
+
+def _loops(alias: str, fallbacks: Mapping[str, str]) -> bool:
+    seen: set[str] = set()
+    current: str | None = alias
+    while current in fallbacks and current not in seen:
+        seen.add(current)
+        current = fallbacks[current]
+    return current == alias
+
+
+def access_notices(plan: Plan) -> Iterator[Notice]:
+    """Aliases that no key reaches: a new one is refused to every existing key until the key lists it."""
+    platform, project = plan.settings.platform, plan.settings.project
+    if not platform.keys:
+        return
+    reached = {
+        alias for key in platform.keys.values() for alias in expand(plan, _effective(plan, key.models, key.team))
+    }
+    first, key = next(iter(platform.keys.items()))
+    for model in registered(plan):
+        if model.spec.alias not in reached:
+            yield Notice(
+                f"{model.spec.alias} is registered, but no key may use it: a call is refused until a key lists it",
+                f"pulumi config set --path '{project}:keys.{first}.models[{len(key.models)}]' {model.spec.alias}",
+            )
+    for alias, entry in platform.keys.items():
+        if not expand(plan, entry.models):
+            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
+
+
+def _effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:
+    """A key of a team reaches only what the team reaches as well."""
+    own = expand(plan, models)
+    if team is None or team not in plan.settings.platform.teams:
+        return own
+    allowed = set(expand(plan, plan.settings.platform.teams[team].models))
+    return [alias for alias in own if alias in allowed]
