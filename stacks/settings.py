@@ -160,11 +160,13 @@ def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
     """Remove what an error points at: the value, or what lacks it, or the object that it is part of."""
     trail: list[tuple[dict[Any, Any], int | str]] = []
     inner: Any = values
-    for part in loc:
+    for depth, part in enumerate(loc):
         if not isinstance(inner, dict):
             break
         mapping = cast("dict[Any, Any]", inner)
         if part not in mapping:
+            if depth < len(loc) - 1:
+                return  # dropped already, with what it was part of
             break
         trail.append((mapping, part))
         inner = mapping[part]

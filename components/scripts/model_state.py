@@ -18,14 +18,18 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict, cast
 
-try:
-    from litellm.integrations.custom_logger import (  # pyright: ignore[reportMissingImports]
-        CustomLogger,  # pyright: ignore[reportUnknownVariableType]
-    )
-except ImportError:  # outside the image, where only `ModelState` is of use
-    CustomLogger = object
+if TYPE_CHECKING:
+
+    class CustomLogger:
+        """LiteLLM's base of every hook; not installed where this is type-checked."""
+
+else:
+    try:
+        from litellm.integrations.custom_logger import CustomLogger
+    except ImportError:  # outside the image
+        CustomLogger = object
 
 log = logging.getLogger("model_state")
 
@@ -109,7 +113,7 @@ def decide(state: ModelState, alias: str, may_use_fallback: bool) -> Verdict:
     return Verdict(serve_by=fallback)
 
 
-class ModelStateHook(CustomLogger):  # pyright: ignore[reportUntypedBaseClass]
+class ModelStateHook(CustomLogger):
     """What LiteLLM calls before it routes a request of any kind: chat, completion, embedding, stream or not."""
 
     def __init__(self, path: str) -> None:

@@ -119,7 +119,7 @@ def _entry_problems(kind: str, entries: object, extra: frozenset[str]) -> Iterat
     if not isinstance(entries, list):
         yield f"'{kind}' must be a list"
         return
-    fields = Limits.__required_keys__ | extra
+    fields = {*Limits.__required_keys__, *extra}
     seen: set[str] = set()
     for number, value in enumerate(cast("list[object]", entries)):
         entry = cast("Json", value) if isinstance(value, dict) else {}
@@ -217,7 +217,8 @@ def plan(desired: Desired, values: Mapping[str, str], actual: Actual) -> Plan:
 
 
 def _owned(thing: Json) -> bool:
-    return (thing.get("metadata") or {}).get("managed_by") == OWNER
+    metadata: Json = thing.get("metadata") or {}
+    return metadata.get("managed_by") == OWNER
 
 
 def _digest(want: Mapping[str, Any]) -> str:

@@ -9,27 +9,31 @@ not ask then finds `usage` in the last chunk, which is part of the protocol.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-try:
-    from litellm.integrations.custom_logger import (  # pyright: ignore[reportMissingImports]
-        CustomLogger,  # pyright: ignore[reportUnknownVariableType]
-    )
-except ImportError:  # outside the image
-    CustomLogger = object
+if TYPE_CHECKING:
+
+    class CustomLogger:
+        """LiteLLM's base of every hook; not installed where this is type-checked."""
+
+else:
+    try:
+        from litellm.integrations.custom_logger import CustomLogger
+    except ImportError:  # outside the image
+        CustomLogger = object
 
 
 def ask_for_usage(data: dict[str, Any]) -> bool:
     """Make a streamed request ask for usage; whether that changed it."""
     given: Any = data.get("stream_options")
-    options: dict[str, Any] = given if isinstance(given, dict) else {}
+    options = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     if data.get("stream") is not True or options.get("include_usage") is True:
         return False
     data["stream_options"] = {**options, "include_usage": True}
     return True
 
 
-class StreamUsageHook(CustomLogger):  # pyright: ignore[reportUntypedBaseClass]
+class StreamUsageHook(CustomLogger):
     """What LiteLLM calls before it routes a request."""
 
     async def async_pre_call_hook(
