@@ -102,7 +102,7 @@ def _claim(args: ModelArgs, parent: pulumi.Resource) -> core.PersistentVolumeCla
     )
 
 
-def _stage(args: ModelArgs, image: Image) -> core.ContainerArgs:
+def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.ContainerArgs:
     """The init container that puts the weights on the claim."""
     weights = weights_of(args.spec)
     return core.ContainerArgs(
@@ -117,6 +117,7 @@ def _stage(args: ModelArgs, image: Image) -> core.ContainerArgs:
                 MODEL_FILES=json.dumps(weights.files),
                 MODEL_BYTES=str(weights.bytes_on_disk),
                 STAGE_DEADLINE_S=str(args.cold_start.staging_deadline),
+                MODEL_DIRECTORIES=json.dumps(list(directories)),
                 HF_HUB_CACHE=HUB_CACHE,
                 HF_HOME="/tmp/hf",  # noqa: S108  a volume of the pod
                 # The hub's defaults of 10 s fail on a slow answer; one transfer path is easier to bound than two.
@@ -150,9 +151,13 @@ def model_objects(
     extra_volumes: Sequence[core.VolumeArgs] = (),
     node_selector: Mapping[str, str] | None = None,
     tolerations: Sequence[core.TolerationArgs] = (),
+    directories: Sequence[str] = (),
     after: Sequence[pulumi.Resource] = (),
 ) -> ModelObjects:
-    """Claim, Deployment, Service, policy and registration of one model."""
+    """Claim, Deployment, Service, policy and registration of one model.
+
+    `directories` on the claim are made for the engine by its own user, before it mounts them.
+    """
     spec, namespace = args.spec, args.place.namespace
     claim = _claim(args, parent)
     pod_volumes = [
@@ -187,7 +192,7 @@ def model_objects(
                     termination_grace_period_seconds=60,
                     node_selector=dict(node_selector) if node_selector else None,
                     tolerations=list(tolerations) or None,
-                    init_containers=[_stage(args, staging_image)],
+                    init_containers=[_stage(args, staging_image, directories)],
                     containers=[engine],
                     volumes=pod_volumes,
                 ),

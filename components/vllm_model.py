@@ -67,10 +67,9 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
 
 def _revision(weights: Weights) -> dict[str, str]:
     """Offline, a snapshot that was staged by commit is found only by that commit."""
-    return {"--revision": weights.revision, "--tokenizer-revision": weights.revision} if weights.revision else {}
+    return {"--revision": weights.revision} if weights.revision else {} @ dataclass(frozen=True, kw_only=True)
 
 
-@dataclass(frozen=True, kw_only=True)
 class VllmModelArgs:
     """`machine_type` is the shape that admission proved the model on; it runs on no other.
 
@@ -106,6 +105,7 @@ class VllmModel(pulumi.ComponentResource):
                 # By environment, never as an argument: arguments show in the process list and in `describe`.
                 secret_env("VLLM_API_KEY", API_KEY_SECRET, API_KEY),
                 *env(
+                    HOME=image.home,
                     HF_HUB_CACHE=HUB_CACHE,
                     HF_HUB_OFFLINE="1",
                     TRANSFORMERS_OFFLINE="1",
@@ -137,6 +137,7 @@ class VllmModel(pulumi.ComponentResource):
             engine=container,
             engine_image=image,
             staging_image=image,
+            directories=[_COMPILE_CACHE],
             extra_volumes=[
                 home_volume,
                 # NCCL and the engine's processes talk through it; memory-backed, so it counts in the limit.

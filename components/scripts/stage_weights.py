@@ -11,6 +11,7 @@ the versions of huggingface_hub that the images carry (0.36 to 1.21).
 Environment:
   MODEL_ALIAS, MODEL_ID, MODEL_REVISION (commit, or empty for the default branch),
   MODEL_FILES (JSON list of patterns), MODEL_BYTES (expected size),
+  MODEL_DIRECTORIES (JSON list of directories to make for the engine),
   STAGE_DEADLINE_S (give up after), HF_HUB_CACHE (directory on the claim), HF_TOKEN (gated models only).
 Leaves: the snapshot in the hub's cache layout, and `served`, a link to it.
 """
@@ -49,6 +50,7 @@ class Job:
     expected_bytes: int
     deadline_s: float
     cache: Path
+    directories: tuple[Path, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Job:
@@ -61,6 +63,7 @@ class Job:
             expected_bytes=int(env["MODEL_BYTES"]),
             deadline_s=float(env["STAGE_DEADLINE_S"]),
             cache=Path(env["HF_HUB_CACHE"]),
+            directories=tuple(Path(name) for name in json.loads(env.get("MODEL_DIRECTORIES", "[]"))),
         )
 
     @property
@@ -288,7 +291,8 @@ def link(job: Job, snapshot: Path) -> None:
 
 def stage(job: Job) -> None:
     """Everything, in order."""
-    job.cache.mkdir(parents=True, exist_ok=True)
+    for directory in (job.cache, *job.directories):
+        directory.mkdir(parents=True, exist_ok=True)
     snapshot = staged(job)
     if snapshot:
         say(f"{job.label} is on the claim; nothing to download")
