@@ -67,9 +67,10 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
 
 def _revision(weights: Weights) -> dict[str, str]:
     """Offline, a snapshot that was staged by commit is found only by that commit."""
-    return {"--revision": weights.revision} if weights.revision else {} @ dataclass(frozen=True, kw_only=True)
+    return {"--revision": weights.revision} if weights.revision else {}
 
 
+@dataclass(frozen=True, kw_only=True)
 class VllmModelArgs:
     """`machine_type` is the shape that admission proved the model on; it runs on no other.
 
