@@ -75,7 +75,9 @@ class ModelCost:
         if self.throughput and self.usd_per_mtok is not None:
             rate, evidence = self.throughput.tokens_per_second, self.throughput.source.evidence.value
             text += f"; ${self.usd_per_mtok:.3f} per million tokens at {rate:,.0f}/s ({evidence})"
-        return text if self.price_usd_per_mtok is None else f"{text}, sold at ${self.price_usd_per_mtok:.3f}"
+        if self.price_usd_per_mtok is None:
+            return text
+        return f"{text}, sold at ${self.price_usd_per_mtok:.3f}{', below cost' if self.at_a_loss else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,8 @@ def main() -> None:
         for problem in admission.problems:
             pulumi.log.error(str(problem))
         sys.exit(1)
+    for notice in admission.notices:
+        pulumi.log.warn(str(notice))
     deploy(admission.plan)
 
 

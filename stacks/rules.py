@@ -36,7 +36,7 @@ def _technical(plan: Plan) -> Iterator[Problem]:
 
 def notices(plan: Plan) -> Iterator[Notice]:
     """What is worth knowing about a plan and does not stop it."""
-    for remark in (_unpriced, _at_a_loss, _unpinned, _cramped):
+    for remark in (_prices, _unpinned, _cramped):
         yield from remark(plan)
 
 
@@ -241,8 +241,8 @@ def _system_pool(plan: Plan) -> Iterator[Problem]:
 
 def _budgets(plan: Plan) -> Iterator[Problem]:
     """The hourly budget judges what the config brings up, the monthly one the worst that the quota allows."""
-    platform, bill = plan.settings.platform, costs(plan)
-    if bill is None or (platform.max_hourly_usd is None and platform.max_monthly_usd is None):
+    platform = plan.settings.platform
+    if not _has_budget(plan) or (bill := costs(plan)) is None:
         return
     if bill.unpriced:
         yield from (
@@ -265,6 +265,11 @@ def _budgets(plan: Plan) -> Iterator[Problem]:
             f"${bill.idle_usd_per_month:.2f} with every model at zero (prices of {bill.dated})",
             _cheaper(plan, "max_monthly_usd", monthly),
         )
+
+
+def _has_budget(plan: Plan) -> bool:
+    platform = plan.settings.platform
+    return platform.max_hourly_usd is not None or platform.max_monthly_usd is not None
 
 
 def _within(plan: Plan, budget: str) -> bool:
@@ -359,18 +364,14 @@ def unprepared(plan: Plan) -> Iterator[Problem]:
 # --- notices -------------------------------------------------------------------------------------------------
 
 
-def _unpriced(plan: Plan) -> Iterator[Notice]:
-    platform, bill = plan.settings.platform, costs(plan)
-    if bill is None or platform.max_hourly_usd is not None or platform.max_monthly_usd is not None:
-        return  # a budget makes it a problem
-    for item in bill.unpriced:
-        yield Notice(f"{_no_price(item, bill)}, so it is missing from every total", _price_remedy(plan, item))
-
-
-def _at_a_loss(plan: Plan) -> Iterator[Notice]:
-    """Prices that would not pay for the machine even if it never idled."""
+def _prices(plan: Plan) -> Iterator[Notice]:
+    """Gaps in the price list, and prices that would not pay for the machine even if it never idled."""
     bill = costs(plan)
-    for model in bill.models if bill else ():
+    if bill is None:
+        return
+    for item in () if _has_budget(plan) else bill.unpriced:  # with a budget it is a problem
+        yield Notice(f"{_no_price(item, bill)}, so it is missing from every total", _price_remedy(plan, item))
+    for model in bill.models:
         if model.at_a_loss and model.throughput:
             evidence = model.throughput.source.evidence
             yield Notice(

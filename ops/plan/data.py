@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from models.memory import fit_model
+from models.spec import VllmEngine
 from ops.plan.engine import Registered
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs
@@ -45,10 +47,12 @@ def _resource(resource: Registered) -> dict[str, Any]:
         "type": resource.type,
         "name": resource.name,
         "parent": resource.parent,
+        "provider": resource.provider.rpartition("::")[0],
         "inputs": resource.inputs,
         "dependencies": list(resource.dependencies),
         "protect": resource.protect,
         "retainOnDelete": resource.retain_on_delete,
+        "ignoreChanges": list(resource.ignore_changes),
     }
 
 
@@ -68,8 +72,25 @@ def _model(model: PlannedModel) -> dict[str, Any]:
         "claimGib": load.claim_gib if load else None,
         "memoryGib": load.needs.gib if load else None,
         "coldStartSeconds": load.cold_start.progress_deadline if load else None,
+        "fit": _fit(model),
         "price": spec.price.model_dump(),
         "licence": spec.licence.name,
+    }
+
+
+def _fit(model: PlannedModel) -> dict[str, Any] | None:
+    """Of one replica on its GPU; None where it needs none, or where vLLM refuses its flags whatever the memory."""
+    if not isinstance(model.spec.engine, VllmEngine):
+        return None
+    try:
+        fit = fit_model(model.spec)
+    except ValueError:
+        return None
+    return {
+        "fits": fit.fits,
+        "kvCacheGib": round(fit.kv_cache_gib, 2),
+        "kvCacheTokens": fit.kv_cache_tokens,
+        "maxModelLen": fit.max_model_len,
     }
 
 
