@@ -21,6 +21,7 @@ from components.pods import (
     NAME_LABEL,
     container_security,
     env,
+    gib,
     labels,
     metadata,
     pod_security,
@@ -39,7 +40,7 @@ from models.spec import Image, ModelSpec, Weights
 CLAIM_PATH = "/model-cache"
 HUB_CACHE = f"{CLAIM_PATH}/hub"
 SERVED_LINK = f"{HUB_CACHE}/served"  # the staging program points it at the pinned snapshot
-TMP_VOLUME, TMP_MOUNT = scratch("tmp", "/tmp", f"{TMP_GIB}Gi")  # noqa: S108  a volume of the pod
+TMP_VOLUME, TMP_MOUNT = scratch("tmp", "/tmp", gib(TMP_GIB))  # noqa: S108  a volume of the pod
 _PROGRAM_PATH = "/opt/stage"
 _COMPONENT = "model"
 
@@ -93,7 +94,7 @@ def _claim(args: ModelArgs, parent: pulumi.Resource) -> core.PersistentVolumeCla
         metadata=metadata(name, args.place.namespace, _COMPONENT, annotations=skip_await(True)),
         spec=core.PersistentVolumeClaimSpecArgs(
             access_modes=["ReadWriteOnce"],
-            resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{args.claim_gib}Gi"}),
+            resources=core.VolumeResourceRequirementsArgs(requests={"storage": gib(args.claim_gib)}),
         ),
         opts=pulumi.ResourceOptions.merge(
             args.place.keeping(parent, keep=args.keep_weights),
@@ -113,7 +114,8 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
             *env(
                 MODEL_ALIAS=args.spec.alias,
                 MODEL_ID=args.spec.model_id,
-                MODEL_REVISION=weights.revision or "",
+                # None for the default branch: the API server drops an empty value, and the engine would see a change.
+                **({"MODEL_REVISION": weights.revision} if weights.revision else {}),
                 MODEL_FILES=json.dumps(weights.files),
                 MODEL_BYTES=str(weights.bytes_on_disk),
                 STAGE_DEADLINE_S=str(args.cold_start.staging_deadline),

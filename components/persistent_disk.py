@@ -12,6 +12,7 @@ from pulumi_kubernetes.meta import v1 as meta
 
 from components.never_shrink import DATABASE_SETTING, never_shrinks
 from components.place import Place
+from components.pods import gib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class PersistentDisk(pulumi.ComponentResource):
             args.name,
             metadata=meta.ObjectMetaArgs(name=args.name),
             spec=core.PersistentVolumeSpecArgs(
-                capacity={"storage": f"{args.gib}Gi"},
+                capacity={"storage": gib(args.gib)},
                 access_modes=["ReadWriteOnce"],
                 persistent_volume_reclaim_policy="Retain",
                 storage_class_name="",

@@ -53,14 +53,28 @@ def container_security() -> core.SecurityContextArgs:
     )
 
 
+def gib(size: float) -> str:
+    """A size in GiB as the API server writes it: another spelling of the same size would show as a change."""
+    number, unit = round(size * 1024), 0
+    units = ("Mi", "Gi", "Ti")
+    while number % 1024 == 0 and unit < len(units) - 1:
+        number, unit = number // 1024, unit + 1
+    return f"{number}{units[unit]}"
+
+
+def _cores(cpu: float) -> str:
+    millicores = round(cpu * 1000)
+    return f"{millicores}m" if millicores % 1000 else str(millicores // 1000)
+
+
 def resources(needs: Needs, *, extended: Mapping[str, str] | None = None) -> core.ResourceRequirementsArgs:
     """Requests and limits: memory and disk are capped at what was planned, CPU may burst."""
     fixed = {
-        "memory": f"{round(needs.gib * 1024)}Mi",
-        "ephemeral-storage": f"{round(needs.ephemeral_gib * 1024)}Mi",
+        "memory": gib(needs.gib),
+        "ephemeral-storage": gib(needs.ephemeral_gib),
         **(extended or {}),
     }
-    return core.ResourceRequirementsArgs(requests={"cpu": f"{round(needs.cpu * 1000)}m", **fixed}, limits=fixed)
+    return core.ResourceRequirementsArgs(requests={"cpu": _cores(needs.cpu), **fixed}, limits=fixed)
 
 
 def scratch(name: str, path: str, size: str) -> tuple[core.VolumeArgs, core.VolumeMountArgs]:

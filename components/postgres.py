@@ -17,6 +17,7 @@ from components.pods import (
     NAME_LABEL,
     container_security,
     env,
+    gib,
     labels,
     metadata,
     pod_security,
@@ -70,7 +71,7 @@ class Postgres(pulumi.ComponentResource):
             metadata=metadata(CLAIM, namespace, "database", annotations=skip_await(True)),
             spec=core.PersistentVolumeClaimSpecArgs(
                 access_modes=["ReadWriteOnce"],
-                resources=core.VolumeResourceRequirementsArgs(requests={"storage": f"{args.gib}Gi"}),
+                resources=core.VolumeResourceRequirementsArgs(requests={"storage": gib(args.gib)}),
                 # Empty means no class at all: bind to exactly the volume named.
                 storage_class_name="" if args.volume else None,
                 volume_name=args.volume.metadata.name if args.volume else None,

@@ -16,7 +16,7 @@ from components.model_workload import (
     model_objects,
     weights_of,
 )
-from components.pods import container_security, env, http_probe, resources, scratch, secret_env
+from components.pods import container_security, env, gib, http_probe, resources, scratch, secret_env
 from components.registration import PORT, Registration
 from components.serving_namespace import API_KEY, API_KEY_SECRET
 from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
@@ -96,8 +96,8 @@ class VllmModel(pulumi.ComponentResource):
         model = args.model
         engine = _engine_of(model.spec)
         image = engine.image
-        home_volume, home_mount = scratch("home", image.home, f"{VLLM_HOME_GIB}Gi")
-        shm = f"{round(model.needs.shm_gib * 1024)}Mi"
+        home_volume, home_mount = scratch("home", image.home, gib(VLLM_HOME_GIB))
+        shm = gib(model.needs.shm_gib)
         container = core.ContainerArgs(
             name="vllm",
             image=model.image(image),

@@ -9,7 +9,7 @@ The marker is ours because `snapshot_download(local_files_only=True)` accepts an
 the versions of huggingface_hub that the images carry (0.36 to 1.21).
 
 Environment:
-  MODEL_ALIAS, MODEL_ID, MODEL_REVISION (commit, or empty for the default branch),
+  MODEL_ALIAS, MODEL_ID, MODEL_REVISION (commit, or none for the default branch),
   MODEL_FILES (JSON list of patterns), MODEL_BYTES (expected size),
   MODEL_DIRECTORIES (JSON list of directories to make for the engine),
   STAGE_DEADLINE_S (give up after), HF_HUB_CACHE (directory on the claim), HF_TOKEN (gated models only).
@@ -74,6 +74,11 @@ class Job:
     def marker(self) -> Path:
         name = f"{self.repo}@{self.revision or 'default'}".replace("/", "--")
         return self.cache / ".staged" / f"{name}.json"
+
+    @property
+    def begun(self) -> Path:
+        """There from the start of a download to its end: what an interrupted one leaves is not what was copied."""
+        return self.marker.with_suffix(".begun")
 
 
 def say(text: str) -> None:
@@ -172,8 +177,8 @@ def explain(job: Job, error: BaseException) -> str:
     )
     if status in (401, 403):
         return (
-            f"the hub refuses {job.label} ({status}): it is gated or private. Accept its licence on the hub, "
-            "then: pulumi config set --secret huggingFaceToken && pulumi up"
+            f"the hub refuses {job.label} ({status}): it is gated, private, or misspelt in models/catalog.py. Accept "
+            "its licence on the hub, then: pulumi config set --secret huggingFaceToken && pulumi up"
         )
     if status == 404:
         return (
@@ -211,8 +216,8 @@ def prune(job: Job, keep: Path | None) -> None:
         strategy = info.delete_revisions(*others)
         say(f"removing {len(others)} other revision(s), {strategy.expected_freed_size / _GIB:.2f} GiB")
         strategy.execute()
-    for marker in (job.cache / ".staged").glob("*.json"):
-        if marker != job.marker:
+    for marker in (job.cache / ".staged").glob("*"):
+        if marker not in (job.marker, job.begun):
             marker.unlink()
 
 
@@ -278,6 +283,7 @@ def finish(job: Job, snapshot: Path) -> None:
         )
     )
     part.replace(job.marker)
+    job.begun.unlink(missing_ok=True)
 
 
 def link(job: Job, snapshot: Path) -> None:
@@ -296,7 +302,7 @@ def stage(job: Job) -> None:
     snapshot = staged(job)
     if snapshot:
         say(f"{job.label} is on the claim; nothing to download")
-    elif snapshot := brought(job):
+    elif not job.begun.exists() and (snapshot := brought(job)):
         say(f"{job.label} was copied onto the claim; nothing to download")
         finish(job, snapshot)
     else:
@@ -305,6 +311,8 @@ def stage(job: Job) -> None:
         if shutil.disk_usage(job.cache).total < job.expected_bytes:
             raise Permanent(no_space(job))
         say(f"downloading {job.label}, {job.expected_bytes / _GIB:.2f} GiB")
+        job.begun.parent.mkdir(exist_ok=True)
+        job.begun.touch()
         snapshot = download_patiently(job)
         finish(job, snapshot)
         prune(job, keep=snapshot)
