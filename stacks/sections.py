@@ -208,7 +208,7 @@ class Overrides(Section):
 
 
 class _RunsHere(Overrides):
-    replicas: Annotated[Whole, Field(ge=0)] = 0
+    replicas: Annotated[Whole, Field(ge=0, le=100)] = 0
     claim_gib: Positive | None = None
     fallback: str | None = None  # alias that serves while this one is off
     tokens_per_second: AboveZero | None = None  # measured under load, one replica, read and written together
