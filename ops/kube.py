@@ -1,0 +1,225 @@
+"""A Kubernetes context that was named, through `kubectl`: its Secrets, its Deployments, and a port of a Service.
+
+Nothing here ever uses the current context of a shell: either `--context` names one, or the stack's config file does.
+What is read from a Secret stays in this process: it is in no argument, no output and no error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import json
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from models.catalog import CATALOG, GROUPS
+from ops.plan.config_files import ConfigFileError, load
+from stacks.problems import Problem
+from stacks.settings import parse
+
+_API_S = 20  # what one question to the API server may take
+_FORWARD_S = 30  # until a forwarded port listens
+_FORWARDING = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) ")
+
+
+class UnusableError(Exception):
+    """What is asked for cannot be done as it stands; `str()` of it is what the operator reads."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        self.problem = Problem(message, remedy)
+        super().__init__(str(self.problem))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a command is told which cluster it is about."""
+    parser.add_argument("--stack", default="ai-dev", help="stack whose file names the context, if its target is one")
+    parser.add_argument("--context", help="context of the cluster, in place of the stack's")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="file that has --context (default: kubectl's own)")
+    parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
+
+
+def named_cluster(args: argparse.Namespace, command: str) -> Kube:
+    """The cluster that the arguments name, or the stack's file.
+
+    Raises UnusableError where neither names a context.
+    """
+    if args.context:
+        return Kube(args.context, args.kubeconfig)
+    if args.kubeconfig:
+        raise UnusableError(
+            f"--kubeconfig {args.kubeconfig} without --context would use whatever context is current in it",
+            f"kubectl --kubeconfig {args.kubeconfig} config get-contexts   # then add --context NAME",
+        )
+    try:
+        raw = load(args.project_dir, args.stack)
+    except ConfigFileError as error:
+        raise UnusableError(str(error), f"{command} --context NAME") from None
+    settings, _ = parse(raw, CATALOG, GROUPS)
+    platform = settings.platform
+    if platform.target == "kubernetes" and platform.kube_context:
+        path = args.project_dir / Path(platform.kubeconfig).expanduser() if platform.kubeconfig else None
+        return Kube(platform.kube_context, str(path) if path else None)
+    # As `gcloud container clusters get-credentials` names it.
+    gcp = settings.gcp
+    name = f"gke_{gcp.project}_{gcp.zone}_{settings.project}-{settings.stack}" if gcp else "NAME"
+    raise UnusableError(
+        f"no cluster is named: stack '{args.stack}' has none in its file, and the current context is never used",
+        f"{command} --context {name}",
+    )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Replicas of a Deployment."""
+
+    wanted: int
+    ready: int
+
+
+@dataclass(frozen=True)
+class Kube:
+    """One context. Making the object asks nothing."""
+
+    context: str
+    kubeconfig: str | None = None  # path; None is kubectl's default
+
+    def secret(self, namespace: str, name: str) -> dict[str, str]:
+        """What a Secret holds, decoded.
+
+        Raises UnusableError.
+        """
+        found: dict[str, str] = self._get(namespace, "secret", name).get("data") or {}
+        try:
+            return {key: base64.b64decode(value).decode() for key, value in found.items()}
+        except (binascii.Error, UnicodeDecodeError):
+            raise UnusableError(f"Secret {namespace}/{name} does not hold text", "pulumi up") from None
+
+    def deployments(self, namespace: str) -> Mapping[str, Scale]:
+        """Deployments of a namespace by name.
+
+        Raises UnusableError.
+        """
+        return {
+            item["metadata"]["name"]: Scale(
+                wanted=item["spec"].get("replicas", 1), ready=item.get("status", {}).get("readyReplicas", 0)
+            )
+            for item in self._get(namespace, "deployments")["items"]
+        }
+
+    def _get(self, namespace: str, *what: str) -> Any:
+        command = [*self._kubectl(namespace), "get", *what, "-o", "json", f"--request-timeout={_API_S}s"]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, stdin=subprocess.DEVNULL, timeout=2 * _API_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise self._failed(f"get {' '.join(what)}", f"no answer within {2 * _API_S} s") from None
+        if done.returncode:
+            raise self._failed(f"get {' '.join(what)} in namespace {namespace}", done.stderr.decode(errors="replace"))
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise self._failed(f"get {' '.join(what)}", "the answer is not JSON") from None
+
+    def _kubectl(self, namespace: str) -> list[str]:
+        if shutil.which("kubectl") is None:
+            raise UnusableError(
+                "there is no kubectl on PATH, and the cluster is reached by it", "gcloud components install kubectl"
+            )
+        file = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
+        return ["kubectl", *file, f"--context={self.context}", f"--namespace={namespace}"]
+
+    def _failed(self, what: str, output: str) -> UnusableError:
+        # kubectl repeats itself before it gives up; the last line is the reason.
+        lines = [line for line in output.splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else "no reason given"
+        file = f"--kubeconfig {self.kubeconfig} " if self.kubeconfig else ""
+        look = f"kubectl {file}--context {self.context} get namespaces"
+        return UnusableError(
+            f"context {self.context}: kubectl {what}: {reason}", "pulumi up" if "(NotFound)" in reason else look
+        )
+
+    @contextmanager
+    def forward(self, namespace: str, service: str, port: int) -> Generator[str]:
+        """The URL on loopback that leads to a port of a Service, for the length of the block.
+
+        Raises UnusableError if the port cannot be had.
+        """
+        what = f"port-forward svc/{service}"
+        command = [*self._kubectl(namespace), "port-forward", "--address=127.0.0.1", "--pod-running-timeout=10s"]
+        with ending_on_signals(), tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                [*command, f"svc/{service}", f":{port}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+            try:
+                local = _listening_port(process)
+                if local is None:
+                    errors.seek(0)
+                    told = errors.read().decode(errors="replace")
+                    raise self._failed(
+                        f"{what} in namespace {namespace}", told or f"nothing listens after {_FORWARD_S} s"
+                    )
+                yield f"http://127.0.0.1:{local}"
+            finally:
+                _end(process)
+
+
+def _listening_port(process: subprocess.Popen[bytes]) -> int | None:
+    """The port that kubectl says it listens on; None if it leaves, or says nothing in time."""
+    output = cast("Any", process.stdout)
+    said, deadline = b"", time.monotonic() + _FORWARD_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0 and selector.select(left):
+            piece: bytes = output.read1(4096)
+            if not piece:
+                return None
+            said += piece
+            if match := _FORWARDING.search(said):
+                return int(match.group(1))
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+@contextmanager
+def ending_on_signals() -> Generator[None]:
+    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was started is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

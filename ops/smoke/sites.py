@@ -1,0 +1,175 @@
+"""Where models and the gateway are reached: in a cluster, by forwarded ports, or at plain addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from components import gateway_keys, litellm_gateway
+from components.pods import NAME_LABEL
+from components.registration import PORT
+from components.serving_namespace import API_KEY, API_KEY_SECRET
+from models.catalog import CATALOG
+from models.spec import ModelSpec
+from ops.kube import Kube, Scale, UnusableError
+from ops.smoke.checks import Check, Verdict, bring_up
+from ops.smoke.client import Endpoint, NoAnswerError, usable_key
+from stacks.program import GATEWAY, SERVING
+
+
+class Site(Protocol):
+    """What is to be checked. A path that cannot be had is the check that says why; None is not asked for."""
+
+    @property
+    def only_up(self) -> bool:
+        """Whether `aliases` leaves out models that are off."""
+        ...
+
+    def aliases(self) -> Sequence[str]:
+        """What is checked when nobody names a model. Raises UnusableError."""
+        ...
+
+    def verify(self, aliases: Sequence[str]) -> None:
+        """Raises UnusableError for an alias that is not here at all."""
+        ...
+
+    def direct(self, spec: ModelSpec, stack: ExitStack) -> Endpoint | Check | None:
+        """The model's own server, until `stack` is closed."""
+        ...
+
+    def gateway(self, stack: ExitStack) -> Endpoint | Check | None:
+        """The gateway with a tenant's key, until `stack` is closed. Raises UnusableError if there is no key."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A context. `gateway_key` is None for the value of key `key_alias` in the gateway's Secret."""
+
+    kube: Kube
+    timeout: float
+    key_alias: str
+    gateway_key: str | None
+
+    only_up = True
+
+    @cached_property
+    def _scales(self) -> dict[str, Scale]:
+        return dict(self.kube.deployments(SERVING))
+
+    @cached_property
+    def _serving_key(self) -> str:
+        return usable_key(
+            secret_value(self.kube, SERVING, API_KEY_SECRET, API_KEY), f"Secret {SERVING}/{API_KEY_SECRET}"
+        )
+
+    def aliases(self) -> Sequence[str]:
+        return [alias for alias in CATALOG if alias in self._scales and self._scales[alias].wanted]
+
+    def verify(self, aliases: Sequence[str]) -> None:
+        for alias in aliases:
+            if alias not in self._scales:
+                group = CATALOG[alias].group
+                raise UnusableError(
+                    f"namespace {SERVING} of context {self.kube.context} has no Deployment {alias}; "
+                    f"is its group '{group}' off?",
+                    f"pulumi config set --path 'ai-platform:groups.{group}' true && pulumi up",
+                )
+
+    def direct(self, spec: ModelSpec, stack: ExitStack) -> Endpoint | Check | None:
+        scale = self._scales[spec.alias]
+        if not scale.wanted:
+            return Check("-", Verdict.OFF, f"{spec.alias} is off, so it costs nothing", bring_up(spec))
+        if not scale.ready:
+            return Check(
+                "-",
+                Verdict.FAILED,
+                f"{spec.alias} is not up yet: {scale.ready} of {scale.wanted} ready",
+                f"kubectl --context {self.kube.context} -n {SERVING} describe pods -l {NAME_LABEL}={spec.alias}",
+            )
+        try:
+            url = stack.enter_context(self.kube.forward(SERVING, spec.alias, PORT))
+        except UnusableError as error:
+            return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
+        return Endpoint(url, self.timeout, self._serving_key)
+
+    def gateway(self, stack: ExitStack) -> Endpoint | Check | None:
+        key = self.gateway_key
+        if key is None:
+            where = f"Secret {GATEWAY}/{gateway_keys.APP}"
+            key = usable_key(secret_value(self.kube, GATEWAY, gateway_keys.APP, self.key_alias), where)
+        try:
+            url = stack.enter_context(self.kube.forward(GATEWAY, litellm_gateway.APP, litellm_gateway.PORT))
+        except UnusableError as error:
+            return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
+        return Endpoint(url, self.timeout, key)
+
+
+def secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
+    """One value of a Secret.
+
+    Raises UnusableError, with the names of those that there are.
+    """
+    values = kube.secret(namespace, name)
+    if key in values:
+        return values[key]
+    remedy = "pulumi up"
+    if name == gateway_keys.APP:
+        remedy = f"--key with one of those, or add a key '{key}' to Pulumi.<stack>.yaml, then: pulumi up"
+    raise UnusableError(
+        f"Secret {namespace}/{name} holds no '{key}'; it has: {', '.join(sorted(values)) or 'nothing'}", remedy
+    )
+
+
+class _Listed(BaseModel):
+    id: str
+
+
+class _List(BaseModel):
+    data: list[_Listed]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Plain base URLs; either may be None."""
+
+    direct_server: Endpoint | None
+    gateway_server: Endpoint | None
+
+    only_up = False
+
+    def aliases(self) -> Sequence[str]:
+        """Those of the catalog that the key may use, whether they are up or not."""
+        if self.gateway_server is None:
+            raise UnusableError("--direct-url is one model's server, and no model is named", "ops smoke coder-chat ...")
+        try:
+            reply = self.gateway_server.ask("/v1/models")
+        except NoAnswerError as error:
+            raise UnusableError(f"the gateway's list of models cannot be had: {error}", "ops smoke ALIAS ...") from None
+        if reply.status != 200:
+            kind, message = reply.error()
+            raise UnusableError(
+                f"the gateway's list of models cannot be had: HTTP {reply.status} {kind}: {message}", "ops keys"
+            )
+        try:
+            listed = {entry.id for entry in _List.model_validate(reply.json()).data}
+        except ValueError:
+            raise UnusableError(f"{self.gateway_server.url} is no gateway", "ops smoke --gateway-url URL") from None
+        return [alias for alias in CATALOG if alias in listed]
+
+    def verify(self, aliases: Sequence[str]) -> None:
+        if self.direct_server is not None and len(aliases) != 1:
+            raise UnusableError(
+                f"--direct-url is one model's server, and {len(aliases)} models are to be checked", "ops smoke ALIAS"
+            )
+
+    def direct(self, spec: ModelSpec, stack: ExitStack) -> Endpoint | Check | None:
+        return self.direct_server
+
+    def gateway(self, stack: ExitStack) -> Endpoint | Check | None:
+        return self.gateway_server
