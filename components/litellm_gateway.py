@@ -99,7 +99,9 @@ class LiteLlmGateway(pulumi.ComponentResource):
             opaque_secret(MASTER_SECRET, namespace, {SECRET_KEY: args.master_key}, child),
             opaque_secret(API_KEY_SECRET, namespace, {API_KEY: args.upstream_api_key}, child),
             # Another salt makes what the database holds unreadable: kept like the data, and immutable.
-            opaque_secret(_SALT, namespace, {SECRET_KEY: args.salt_key}, args.place.keeping(self), immutable=True),
+            opaque_secret(
+                _SALT, namespace, {SECRET_KEY: args.salt_key}, args.place.keeping(self), immutable_from="litellmSaltKey"
+            ),
         ]
         files = {"config.yaml": yaml.safe_dump(gateway_config(args.models), sort_keys=False)} | {
             hook: (Path(__file__).parent / "scripts" / hook).read_text() for hook in _HOOKS
@@ -240,8 +242,10 @@ class LiteLlmGateway(pulumi.ComponentResource):
             ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
             resources=resources(NEEDS),
             security_context=container_security(),
-            startup_probe=http_probe("/health/liveliness", period=10, failures=_START_S // 10),
-            readiness_probe=http_probe("/health/readiness", period=10, failures=3, timeout=10),
+            startup_probe=http_probe("/health/readiness", period=10, failures=_START_S // 10),
+            # Not /health/readiness: it fails while the database is away and would take every replica out of the
+            # Service, although keys that were used lately are still served.
+            readiness_probe=http_probe("/health/liveliness", period=10, failures=3, timeout=10),
             liveness_probe=http_probe("/health/liveliness", period=20, failures=6, timeout=10),
             termination_message_policy="FallbackToLogsOnError",
             volume_mounts=[

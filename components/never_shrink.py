@@ -1,26 +1,26 @@
-"""Refuses, in `pulumi preview` as in `pulumi up`, that a claim or a disk becomes smaller.
+"""Refuses, in `pulumi preview` as in `pulumi up`, a size that cannot be had: a smaller one, or another one too early.
 
 Only the engine knows the size that exists, so this is a hook of the engine. Without it the API server refuses a
-smaller claim in the middle of an update, and a smaller disk is another disk, without what was on it.
+smaller claim in the middle of an update, and a smaller disk is another disk, without what was on it. Nor does it
+change a claim that no pod has used yet.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
 import pulumi
+
+from components.clean_exit import end_without_traceback
 
 DATABASE_SETTING = "--path gateway.databaseGib"  # as `pulumi config set` takes it
 _GIB = {"Ki": 2**-20, "Mi": 2**-10, "Gi": 1, "Ti": 2**10, "k": 1e3 / 2**30, "M": 1e6 / 2**30, "G": 1e9 / 2**30}
 
 
 class ShrinkError(Exception):
-    """A size that would go down; the text says what that means and what to do."""
+    """A size that cannot be had; the text says what that means and what to do."""
 
 
 def claim_setting(alias: str) -> str:
@@ -55,27 +55,37 @@ def keep_size(setting: str, old: Mapping[str, Any]) -> str:
     return f"pulumi config set {setting} {stored_gib(old):g}"
 
 
+def too_early(name: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs: Mapping[str, Any]) -> str | None:
+    """What a change of size meets on a claim without a disk, with the remedy; None for any other change.
+
+    `outputs` is the claim as it was read last.
+    """
+    before, after = stored_gib(old), stored_gib(new)
+    if before is None or after is None or before == after:
+        return None
+    if _mapping(outputs.get("status")).get("phase") != "Pending":
+        return None
+    namespace = _mapping(old.get("metadata")).get("namespace")
+    return (
+        f"{name} would change from {before:g} to {after:g} GiB, but no pod has used it yet, and a claim without a disk "
+        f"cannot change\n  remedy: kubectl -n {namespace} delete pvc {name} && pulumi up   # it is empty"
+    )
+
+
 def never_shrinks(name: str, setting: str) -> pulumi.ResourceHookBinding:
     """Hook of a resource that holds data. `setting` is the key of config that sizes it, with its flags."""
 
     def refuse(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs or {}
         if message := shrink(name, old, new):
-            _end_without_traceback()
+            end_without_traceback()
             raise ShrinkError(f"{message}\n  remedy: {keep_size(setting, old)}")
+        if message := too_early(name, old, new, args.old_outputs or {}):
+            end_without_traceback()
+            raise ShrinkError(message)
 
     options = pulumi.ResourceHookOptions(on_dry_run=True)
     return pulumi.ResourceHookBinding(before_update=[pulumi.ResourceHook(f"size of {name}", refuse, opts=options)])
-
-
-def _end_without_traceback() -> None:
-    """The engine interrupts the program after a failed hook, and Python would show where it was."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _end)
-
-
-def _end(*_: object) -> None:
-    os._exit(1)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -64,7 +64,11 @@ class Postgres(pulumi.ComponentResource):
         namespace = args.place.namespace
         child = pulumi.ResourceOptions(parent=self)
         secret = opaque_secret(
-            PASSWORD_SECRET, namespace, {PASSWORD: args.password}, args.place.keeping(self), immutable=True
+            PASSWORD_SECRET,
+            namespace,
+            {PASSWORD: args.password},
+            args.place.keeping(self),
+            immutable_from="databasePassword",
         )
         claim = core.PersistentVolumeClaim(
             CLAIM,

@@ -21,11 +21,12 @@ def opaque_secret(
     values: Mapping[str, pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
     *,
-    immutable: bool | None = None,
+    immutable_from: str | None = None,
 ) -> core.Secret:
     """A Secret with `data`: the provider rewrites `string_data`, so inputs would differ between engines.
 
-    `immutable` makes the API server refuse another value, for what a database was initialised with.
+    `immutable_from` is for what a database was initialised with: the API server refuses another value, and the
+    operator is told how to get the old one back into this key of config.
     """
     return core.Secret(
         f"{namespace}-{name}",
@@ -34,6 +35,26 @@ def opaque_secret(
         data={
             key: pulumi.Output.secret(pulumi.Output.from_input(value).apply(_encode)) for key, value in values.items()
         },
-        immutable=immutable,
-        opts=opts,
+        immutable=True if immutable_from else None,
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(hooks=_explain(name, namespace, next(iter(values)), immutable_from))
+        )
+        if immutable_from
+        else opts,
     )
+
+
+def _explain(name: str, namespace: str, key: str, setting: str) -> pulumi.ResourceHookBinding:
+    """The engine only says that a field conflicts, and how to force it, which here would be the wrong thing to do."""
+
+    def explain(args: pulumi.ErrorHookArgs) -> bool:
+        if any("conflict" in error or "immutable" in error for error in args.errors):
+            pulumi.log.error(
+                f"{setting} of the config is not what {namespace}/{name} holds, with which the data was made: it was "
+                "not changed, and what runs goes on with it\n"
+                f"  remedy: kubectl -n {namespace} get secret {name} -o jsonpath='{{.data.{key}}}' | base64 -d | "
+                f"pulumi config set --secret {setting}"
+            )
+        return False  # trying again changes nothing
+
+    return pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"value of {namespace}/{name}", explain)])

@@ -168,7 +168,15 @@ def access_notices(plan: Plan) -> Iterator[Notice]:
                 f"pulumi config set --path '{project}:keys.{first}.models[{len(key.models)}]' {model.spec.alias}",
             )
     for alias, entry in platform.keys.items():
-        if not expand(plan, entry.models):
+        listed = expand(plan, entry.models)
+        for model in registered(plan):
+            if model.spec.alias in listed and model.fallback and model.fallback not in listed:
+                yield Notice(
+                    f"key {alias} may use {model.spec.alias} but not its fallback {model.fallback}: while "
+                    f"{model.spec.alias} is off, it gets the error instead",
+                    f"pulumi config set --path '{project}:keys.{alias}.models[{len(entry.models)}]' {model.fallback}",
+                )
+        if not listed:
             yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
 
 

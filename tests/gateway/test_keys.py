@@ -1,0 +1,216 @@
+"""Who is refused, with which error, and what a budget lets through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import pytest
+
+from tests.gateway.proxy import Proxy, call
+from tests.gateway.rendered import SERVED
+from tests.gateway.test_routes import CHAT, price
+from tests.gateway.upstream import Behaviour, Upstream, Usage
+
+ALIAS, OTHER = "coder-chat", "qwen-local"
+SPEC = SERVED[ALIAS]
+# The model generates all that a client declares, so that what LiteLLM reserves is what the call costs.
+USAGE = Usage(prompt=20, completion=8000)
+COST = price(SPEC, USAGE)
+
+
+def chat(proxy: Proxy, key: str, alias: str = ALIAS) -> Any:
+    client = proxy.client(key)
+    return client.chat.completions.create(model=alias, messages=CHAT, max_tokens=USAGE.completion)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a client sees."""
+
+    error: type[openai.APIStatusError]
+    status: int
+    type: str
+
+
+def refused(expected: Refusal, ask: Callable[[], Any]) -> str:
+    """The message of the expected refusal."""
+    with pytest.raises(expected.error) as caught:
+        ask()
+    body: Any = caught.value.body
+    assert (caught.value.status_code, body["type"]) == (expected.status, expected.type), body
+    return str(body["message"])
+
+
+UNKNOWN_KEY = Refusal(openai.AuthenticationError, 401, "token_not_found_in_db")
+NOT_A_KEY = Refusal(openai.AuthenticationError, 401, "auth_error")
+EXPIRED = Refusal(openai.AuthenticationError, 401, "expired_key")
+OTHER_ALIAS = Refusal(openai.PermissionDeniedError, 403, "key_model_access_denied")
+OVER_BUDGET = Refusal(openai.UnprocessableEntityError, 422, "budget_exceeded")
+
+
+def test_another_alias_than_the_keys_is_refused(proxy: Proxy, upstream: Upstream) -> None:
+    key = proxy.make_key([ALIAS])
+    with upstream.recording() as seen:
+        refused(OTHER_ALIAS, lambda: chat(proxy, key, OTHER))
+        refused(OTHER_ALIAS, lambda: chat(proxy, key, "no-such-model"))
+    assert not seen
+
+
+def test_an_unknown_key_is_refused(proxy: Proxy, upstream: Upstream) -> None:
+    with upstream.recording() as seen:
+        refused(UNKNOWN_KEY, lambda: chat(proxy, "sk-unknown-000000000000"))
+        refused(NOT_A_KEY, lambda: chat(proxy, "not-a-key"))
+    assert not seen
+
+
+def test_an_expired_key_is_refused(proxy: Proxy, upstream: Upstream) -> None:
+    key = proxy.make_key([ALIAS], duration="1s")
+    time.sleep(1.2)
+    with upstream.recording() as seen:
+        refused(EXPIRED, lambda: chat(proxy, key))
+    assert not seen
+
+
+def test_a_deleted_key_is_refused_at_once(proxy: Proxy) -> None:
+    key = proxy.make_key([ALIAS])
+    chat(proxy, key)
+    proxy.admin("/key/delete", {"keys": [key]})
+    refused(UNKNOWN_KEY, lambda: chat(proxy, key))
+
+
+ADMIN_CALLS: dict[str, Any] = {
+    "/key/generate": {"models": [OTHER]},
+    "/team/new": {"team_alias": "mine", "models": [OTHER]},
+    "/model/new": {"model_name": "mine", "litellm_params": {"model": "openai/mine"}, "model_info": {}},
+}
+
+
+@pytest.mark.parametrize("route", ADMIN_CALLS)
+def test_a_tenants_key_opens_nothing_of_the_admin_api(route: str, proxy: Proxy) -> None:
+    assert call(f"{proxy.url}{route}", proxy.make_key([ALIAS]), ADMIN_CALLS[route]).status in {401, 403}
+
+
+def test_a_tenant_cannot_change_its_own_key(proxy: Proxy) -> None:
+    key = proxy.make_key([ALIAS], max_budget=1)
+    before = proxy.key_info(key)
+    answer = call(f"{proxy.url}/key/update", key, {"key": key, "models": [OTHER], "max_budget": 1000})
+    assert answer.status in {401, 403}
+    assert proxy.key_info(key) == before
+
+
+def test_the_call_that_crosses_the_budget_is_served_and_the_next_one_refused(proxy: Proxy, upstream: Upstream) -> None:
+    key = proxy.make_key([ALIAS], max_budget=COST * 1.5)
+    with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)), upstream.recording() as seen:
+        chat(proxy, key)
+        chat(proxy, key)
+        message = refused(OVER_BUDGET, lambda: chat(proxy, key))
+    assert len(seen) == 2
+    assert "budget" in message.lower()
+    assert proxy.spend(key, 2 * COST) == pytest.approx(2 * COST)
+
+
+def test_a_teams_budget_binds_all_of_its_keys(proxy: Proxy, upstream: Upstream) -> None:
+    team = proxy.admin("/team/new", {"team_alias": "binding", "models": [ALIAS], "max_budget": COST * 0.5})["team_id"]
+    first, second = (proxy.make_key([ALIAS], team_id=team) for _ in range(2))
+    with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)):
+        chat(proxy, first)
+        refused(OVER_BUDGET, lambda: chat(proxy, second))
+
+
+def test_a_raised_budget_serves_again(proxy: Proxy, upstream: Upstream) -> None:
+    key = proxy.make_key([ALIAS], max_budget=COST * 0.5)
+    with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)):
+        chat(proxy, key)
+        refused(OVER_BUDGET, lambda: chat(proxy, key))
+        proxy.admin("/key/update", {"key": key, "max_budget": COST * 5})
+        chat(proxy, key)
+
+
+def test_a_budget_starts_again_after_its_period(proxy: Proxy, upstream: Upstream) -> None:
+    key = proxy.make_key([ALIAS], max_budget=COST * 0.5, budget_duration="4s")
+    with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)):
+        chat(proxy, key)
+        refused(OVER_BUDGET, lambda: chat(proxy, key))
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                chat(proxy, key)
+                break
+            except openai.UnprocessableEntityError:
+                assert time.monotonic() < deadline, proxy.key_info(key)
+                time.sleep(0.5)
+
+
+BODIES: dict[str, Any] = {
+    "prices": {"input_cost_per_token": 0, "output_cost_per_token": 0},
+    "prices in metadata": {"metadata": {"input_cost_per_token": 0}},
+    "prices in parameters": {"litellm_params": {"input_cost_per_token": 0, "output_cost_per_token": 0}},
+    "another deployment": {"model_info": {"id": "free", "input_cost_per_token": 0}},
+    "no log": {"no-log": True},
+    "no log in metadata": {"metadata": {"no-log": True}, "litellm_metadata": {"no-log": True}},
+    "no log as a header": {"extra_headers": {"no-log": "true"}},
+    "somebody else's reservation": {"metadata": {"user_api_key": "x", "user_api_key_budget_reservation": None}},
+}
+
+
+@pytest.fixture(scope="module")
+def talked_down(proxy: Proxy, upstream: Upstream) -> dict[str, tuple[str, int]]:
+    """For each body: the key that sent it, and how many requests came through to the model."""
+    found: dict[str, tuple[str, int]] = {}
+    for name, extra in BODIES.items():
+        key = proxy.make_key([ALIAS])
+        body = {"model": ALIAS, "messages": CHAT, "max_tokens": USAGE.completion, **extra}
+        with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)), upstream.recording() as seen:
+            call(f"{proxy.url}/v1/chat/completions", key, body)
+        found[name] = key, len(seen)
+    return found
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_client_cannot_talk_the_price_down(name: str, proxy: Proxy, talked_down: dict[str, tuple[str, int]]) -> None:
+    key, served = talked_down[name]
+    assert proxy.spend(key, COST * served) == pytest.approx(COST * served)
+
+
+@pytest.mark.parametrize("field", ["api_base", "base_url"])
+def test_a_client_cannot_choose_the_models_address(field: str, proxy: Proxy, upstream: Upstream) -> None:
+    key = proxy.make_key([ALIAS])
+    body = {"model": ALIAS, "messages": CHAT, field: f"{upstream.url}/elsewhere"}
+    with upstream.recording() as seen:
+        assert call(f"{proxy.url}/v1/chat/completions", key, body).status == 401
+    assert not seen
+
+
+def served_at_once(proxy: Proxy, upstream: Upstream, key: str, calls: int, **declared: Any) -> int:
+    """How many of so many simultaneous calls come through to the model."""
+    client = proxy.client(key)
+
+    def one(_: int) -> None:
+        try:
+            client.chat.completions.create(model=ALIAS, messages=CHAT, **declared)
+        except openai.UnprocessableEntityError:
+            return
+
+    with (
+        upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE, delay=0.5)),
+        upstream.recording() as seen,
+        ThreadPoolExecutor(calls) as pool,
+    ):
+        list(pool.map(one, range(calls)))
+    return len(seen)
+
+
+@pytest.mark.parametrize(
+    ("declared", "served"), [({"max_tokens": USAGE.completion}, 4), ({}, 2)], ids=["declared", "not declared"]
+)
+def test_of_simultaneous_calls_only_those_that_fit_and_the_one_that_crosses_are_served(
+    declared: dict[str, int], served: int, proxy: Proxy, upstream: Upstream
+) -> None:
+    """LiteLLM reserves the most that a call may cost; of one that declares nothing, the model's whole context."""
+    key = proxy.make_key([ALIAS], max_budget=COST * 3.5)
+    assert served_at_once(proxy, upstream, key, 12, **declared) == served
