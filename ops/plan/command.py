@@ -9,14 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ops.plan.against import REFUSED, run_against
 from ops.plan.config_files import ConfigFileError, load
 from ops.plan.data import plan_data
 from ops.plan.engine import Registered, run_main
 from ops.plan.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
 from ops.plan.text import refusal, render
 from stacks.admission import Admission, admit
-
-REFUSED = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="config on top of the file, for this plan only: coder-chat:replicas=1; may be repeated",
     )
-    parser.add_argument("--format", choices=("text", "json", "yaml"), default="text")
+    parser.add_argument("--format", choices=("text", "json", "yaml", "markdown"), default="text")
+    parser.add_argument(
+        "--against",
+        metavar="REV|FILE",
+        help="show what would change since a git revision, another Pulumi.<stack>.yaml or a saved JSON plan",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the Kubernetes manifests there, a file each")
     parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 if it would deploy, 2 with the problems on standard error if it is refused."""
+    if args.against is not None:
+        return run_against(args)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     project_dir: Path = args.project_dir
+    if args.format == "markdown":
+        errors.print("refused: markdown compares two plans: ops plan --format markdown --against origin/main")
+        return REFUSED
     try:
         raw = load(project_dir, args.stack, args.assignments)
     except ConfigFileError as error:

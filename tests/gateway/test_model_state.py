@@ -107,7 +107,7 @@ def test_a_model_that_is_off_says_so_at_once_on_its_own_route(alias: str, state:
     started = time.monotonic()
     with upstream.recording() as seen, pytest.raises(openai.InternalServerError) as caught:
         ask(client, SERVED[alias])
-    assert time.monotonic() - started < 0.4
+    assert time.monotonic() - started < 10  # a time-out or a retry takes longer, a busy machine does not
     body: Any = caught.value.body
     assert (caught.value.status_code, body["type"], body["message"]) == (503, "model_off", off(alias)["message"])
     assert not seen

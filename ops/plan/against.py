@@ -1,0 +1,213 @@
+"""`ops plan --against`: the plan of another revision, another stack file or an earlier day, beside this one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from rich.console import Console
+
+from ops.plan.config_files import ConfigFileError, load
+from ops.plan.data import plan_data
+from ops.plan.diff import PlanData, compare
+from ops.plan.diff_text import as_data, as_markdown, as_text, refused_markdown
+from ops.plan.engine import run_main
+from ops.plan.text import refusal
+from stacks.admission import admit
+from stacks.problems import Problem
+from stacks.settings import RawConfig
+
+REFUSED = 2
+_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+class AgainstError(Exception):
+    """There is nothing to compare with; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The old side."""
+
+    label: str  # "origin/main (1a2b3c4)"
+    plan: PlanData
+    note: str | None = None  # why it is empty or not to be compared with
+    comparable: bool = True
+
+
+def run_against(args: argparse.Namespace) -> int:
+    """Print what lies between; 2 if this side is refused, or the step from the other side to it."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    if args.out is not None or args.format == "yaml":
+        errors.print("refused: --against compares; manifests come from a plan without it: ops plan --format yaml")
+        return REFUSED
+    try:
+        raw = load(args.project_dir, args.stack, args.assignments)
+        with _other_side(args.project_dir, args.stack, args.against) as finish:
+            new = _plan_here(raw, args.project_dir)
+            problems = tuple(Problem(**p) for p in new["problems"])
+            # What another revision has to say is of no use beside a refusal.
+            base = None if problems else finish()
+    except (ConfigFileError, AgainstError) as error:
+        errors.print(f"refused: {error}", markup=False)
+        if args.format == "markdown":
+            sys.stdout.write(f"### `{args.stack}`: not compared\n\n{error}\n")
+        return REFUSED
+    if base is None:
+        _write(args.format, text="", markdown=refused_markdown(args.stack, problems), data=new)
+        errors.print(refusal(problems))
+        return REFUSED
+    difference = compare(base.plan, new) if base.comparable else None
+    _write(
+        args.format,
+        text=as_text(difference, base.label, base.note, new),
+        markdown=as_markdown(difference, base.label, base.note, new),
+        data=as_data(difference, base.label, base.note, new),
+    )
+    if difference and difference.problems:
+        errors.print(refusal(difference.problems))
+        return REFUSED
+    return 0
+
+
+def _write(format_: str, *, text: str, markdown: str, data: Mapping[str, Any]) -> None:
+    match format_:
+        case "json":
+            sys.stdout.write(json.dumps(data, indent=2) + "\n")
+        case "markdown":
+            sys.stdout.write(markdown)
+        case _:
+            sys.stdout.write(text)
+
+
+def _plan_here(raw: RawConfig, project_dir: Path) -> dict[str, Any]:
+    """The plan by this code. With problems it has no resources."""
+    admission = admit(raw, rehearsal=True)
+    return plan_data(admission, [] if admission.problems else run_main(raw, project_dir).resources)
+
+
+@contextmanager
+def _other_side(project_dir: Path, stack: str, against: str) -> Generator[Callable[[], Base]]:
+    """What returns the old side. A revision's plan is made by another process meanwhile."""
+    path = Path(against)
+    if path.suffix in _SUFFIXES:
+        if not path.is_file():
+            remedy = f"ops plan --format json > {against}" if path.suffix == ".json" else "ls Pulumi.*.yaml"
+            raise AgainstError(f"{against} is not there, so there is nothing to compare with: {remedy}")
+        yield lambda: _saved(path, stack) if path.suffix == ".json" else _config_file(project_dir, stack, path)
+        return
+    commit = _commit(project_dir, against)
+    with TemporaryDirectory(prefix="ops-plan-") as directory:
+        label = f"{against} ({commit[:7]})"
+        tree = Path(directory)
+        _unpack(project_dir, commit, tree)
+        missing = [name for name in ("ops/cli.py", f"Pulumi.{stack}.yaml") if not (tree / name).exists()]
+        if missing:
+            nothing = _nothing(label, stack, f"{label} has no {missing[0]}, so everything is new")
+            yield lambda: nothing
+            return
+        with _planning(tree, stack) as process:
+            yield lambda: _planned(process, label, stack)
+
+
+def _nothing(label: str, stack: str, note: str) -> Base:
+    return Base(label=label, plan={"project": "", "stack": stack, "resources": [], "models": []}, note=note)
+
+
+def _checked(plan: Any, label: str, stack: str) -> Base:
+    """A plan that somebody else printed."""
+    if not isinstance(plan, dict) or not {"project", "stack", "resources", "models"} <= plan.keys():
+        raise AgainstError(f"{label} is not a plan: make one with `ops plan --stack {stack} --format json`")
+    data = cast("dict[str, Any]", plan)
+    if data["stack"] != stack:
+        raise AgainstError(
+            f"{label} is a plan of the stack '{data['stack']}', and nothing in it has the names of '{stack}': "
+            f"ops plan --stack {data['stack']} --against {label}"
+        )
+    if problems := cast("list[dict[str, Any]]", data.get("problems", [])):
+        told = "; ".join(str(problem["message"]) for problem in problems)
+        note = f"{label} is itself refused, so there is nothing to compare with: {told}"
+        return Base(label=label, plan=data, note=note, comparable=False)
+    return Base(label=label, plan=data)
+
+
+def _saved(path: Path, stack: str) -> Base:
+    try:
+        plan = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise AgainstError(f"{path} is not a saved plan ({error}): ops plan --format json > {path}") from error
+    return _checked(plan, str(path), stack)
+
+
+def _config_file(project_dir: Path, stack: str, path: Path) -> Base:
+    """The same code on the other file, as if it were this stack's."""
+    return _checked(_plan_here(load(project_dir, stack, stack_file=path), project_dir), str(path), stack)
+
+
+# --- revisions -----------------------------------------------------------------------------------------------
+
+
+def _git(project_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["git", "-C", project_dir, *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise AgainstError("there is no git, which knows other revisions; compare with a saved plan instead") from error
+
+
+def _commit(project_dir: Path, revision: str) -> str:
+    found = _git(project_dir, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if found.returncode:
+        remote, _, branch = revision.partition("/")
+        fetch = f"git fetch {remote} {branch}" if branch else "git fetch --all --tags"
+        raise AgainstError(
+            f"'{revision}' is no revision that git has here, so there is nothing to compare with: {fetch}"
+        )
+    return found.stdout.strip()
+
+
+def _unpack(project_dir: Path, commit: str, tree: Path) -> None:
+    """The files of a revision, without touching the checkout."""
+    archive = tree / ".archive.tar"
+    made = _git(project_dir, "archive", "--format=tar", f"--output={archive}", commit)
+    if made.returncode:
+        raise AgainstError(f"git cannot read {commit}: {made.stderr.strip()}")
+    with tarfile.open(archive) as files:
+        files.extractall(tree, filter="data")
+    archive.unlink()
+
+
+@contextmanager
+def _planning(tree: Path, stack: str) -> Generator[subprocess.Popen[str]]:
+    """Another process that plans a tree with that tree's code, and this environment's packages."""
+    command = [sys.executable, "-m", "ops.cli", "plan", "--format", "json", "--stack", stack]
+    # `-m` puts the working directory first on the path, before the installed project.
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _planned(process: subprocess.Popen[str], label: str, stack: str) -> Base:
+    stdout, stderr = process.communicate()
+    if process.returncode in (0, REFUSED) and stdout.strip():
+        return _checked(json.loads(stdout), label, stack)
+    last = stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {process.returncode}"
+    raise AgainstError(
+        f"{label} cannot be planned with the packages that are installed here ({last}). Save its plan with its own, "
+        "and compare with that: ops plan --format json > old.json there, ops plan --against old.json here"
+    )

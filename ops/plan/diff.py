@@ -1,0 +1,364 @@
+"""What lies between two plans: resources created, changed, replaced and deleted, and what that does to data. Pure.
+
+Works on what `ops plan --format json` prints, so that a plan of another revision, made by that revision's own code,
+compares with one of this. Secrets are masked in both: a changed value does not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, cast
+
+from components.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
+from ops.plan.engine import UNKNOWN_TEXT
+from ops.plan.replacements import PROVIDER, PROVIDER_INPUTS, holds_data, replacing
+from stacks.problems import Problem
+
+PlanData = Mapping[str, Any]
+
+
+class Operation(StrEnum):
+    """What happens to a resource, the gravest first."""
+
+    REPLACED = "replaced"
+    DELETED = "deleted"
+    CHANGED = "changed"
+    CREATED = "created"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One property. None on a side where it is not there."""
+
+    path: str  # "spec.template.spec.containers[vllm].image"
+    old: Any
+    new: Any
+    replaces: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One resource, and where its data goes if it is replaced or deleted and holds any."""
+
+    operation: Operation
+    urn: str
+    kind: str  # "PersistentVolumeClaim"
+    where: str  # "serving/coder-chat-model-cache"
+    changes: tuple[Change, ...] = ()
+    fate: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """`Deployment serving/coder-chat`."""
+        return f"{self.kind} {self.where}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDifference:
+    """Facts of a model that differ, by their keys in the plan. None on a side that has no such model."""
+
+    alias: str
+    facts: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanDiff:
+    """Two plans of one stack, compared."""
+
+    differences: tuple[Difference, ...]  # the gravest first
+    costs: Mapping[str, tuple[float | None, float | None]]  # the totals that differ or not, old and new
+    machines: Mapping[str, tuple[str, str]]  # of the pools that differ
+    models: tuple[ModelDifference, ...]
+    problems: tuple[Problem, ...]  # of the step between the two; each plan alone may be fine
+
+    @property
+    def at_risk(self) -> tuple[Difference, ...]:
+        """Those whose data is concerned."""
+        return tuple(d for d in self.differences if d.fate)
+
+    def count(self, operation: Operation) -> int:
+        """Resources that this happens to."""
+        return sum(d.operation is operation for d in self.differences)
+
+
+COST_TOTALS = ("usdPerHourNow", "idleUsdPerMonth", "worstCaseUsdPerMonth")
+_MODEL_FACTS = ("state", "replicas", "modelId", "revision", "context", "claimGib", "memoryGib", "coldStartSeconds")
+_FIT_FACTS = ("fits", "kvCacheTokens", "maxModelLen")
+
+
+def compare(old: PlanData, new: PlanData) -> PlanDiff:
+    """What goes from one plan to another does. Both are of one project and stack."""
+    olds, news = _resources(old), _resources(new)
+    found = _with_dependents([*_differences(olds, news)], olds, news)
+    order = list(Operation)
+    return PlanDiff(
+        differences=tuple(sorted(found, key=lambda d: (not d.fate, order.index(d.operation), d.kind, d.where, d.urn))),
+        costs={key: (_mapping(old, "costs").get(key), _mapping(new, "costs").get(key)) for key in COST_TOTALS},
+        machines=_machines(old, new),
+        models=tuple(_models(old, new)),
+        problems=tuple(_shrinks(olds, news, [model["alias"] for model in new["models"]])),
+    )
+
+
+# --- resources -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Resource:
+    """A resource of a plan, with what of its provider matters to it."""
+
+    urn: str
+    type: str
+    inputs: Mapping[str, Any]
+    provider: Mapping[str, Any]  # inputs of it
+    parent: str
+    dependencies: frozenset[str]
+    ignored: tuple[str, ...]
+    protect: bool
+    kept: bool  # when it is deleted from the stack
+    leaves: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def kind(self) -> str:
+        return self.type.rpartition(":")[2]
+
+    @property
+    def where(self) -> str:
+        """Its name outside of the program, with its namespace."""
+        metadata = _mapping(self.inputs, "metadata")
+        name = str(metadata.get("name") or self.inputs.get("name") or self.urn.rpartition("::")[2])
+        return f"{metadata['namespace']}/{name}" if metadata.get("namespace") else name
+
+    @property
+    def has_data(self) -> bool:
+        return self.protect or self.kept or holds_data(self.type, self.inputs)
+
+
+def _resources(plan: PlanData) -> dict[str, _Resource]:
+    """By URN, without the stack and the components, which are nothing by themselves."""
+    component = f"{plan['project']}:"
+    inputs = {r["urn"]: r["inputs"] for r in plan["resources"]}
+    return {
+        r["urn"]: _resource(r, inputs.get(r.get("provider", ""), {}))
+        for r in plan["resources"]
+        if not r["type"].startswith((component, "pulumi:pulumi:"))
+    }
+
+
+def _resource(data: Mapping[str, Any], provider: Mapping[str, Any]) -> _Resource:
+    package = data["type"].partition(":")[0]
+    inputs: dict[str, Any] = dict(data["inputs"])
+    inherited = PROVIDER_INPUTS.get(package, "")
+    if inherited in provider and inherited not in inputs:
+        inputs[PROVIDER] = {inherited: provider[inherited]}
+    return _Resource(
+        urn=data["urn"],
+        type=data["type"],
+        inputs=data["inputs"],
+        provider=provider,
+        parent=data["parent"],
+        dependencies=frozenset(data["dependencies"]),
+        ignored=tuple(data.get("ignoreChanges", ())),
+        protect=data["protect"],
+        kept=data["retainOnDelete"],
+        leaves=dict(_leaves(inputs, "")),
+    )
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Paths to plain values. Elements of a list go by their name where each has one; a list of plain values is one."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in cast("Mapping[str, Any]", value).items():
+            yield from _leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in cast("list[object]", value)):
+        items = cast("list[Mapping[str, Any]]", value)
+        names = [item.get("name") for item in items]
+        named = all(names) and len(set(names)) == len(names)
+        for index, item in enumerate(items):
+            # The name is in the path; alone it is all there is.
+            rest = {key: inner for key, inner in item.items() if key != "name"} if named else item
+            yield from _leaves(rest or item, f"{path}[{item['name'] if named else index}]")
+    else:
+        yield path, value
+
+
+def _differences(olds: Mapping[str, _Resource], news: Mapping[str, _Resource]) -> Iterator[Difference]:
+    appearing = {(r.type, r.where) for urn, r in news.items() if urn not in olds}
+    for urn, old in olds.items():
+        if urn not in news:
+            moved = (old.type, old.where) in appearing
+            yield _told(Operation.DELETED, old, fate=_fate_of_deleted(old, moved=moved) if old.has_data else None)
+    for urn, new in news.items():
+        old = olds.get(urn)
+        if old is None:
+            yield _told(Operation.CREATED, new)
+        elif changes := tuple(_changes(old, new)):
+            yield _changed(old, new, changes)
+
+
+def _told(operation: Operation, resource: _Resource, **more: Any) -> Difference:
+    return Difference(operation=operation, urn=resource.urn, kind=resource.kind, where=resource.where, **more)
+
+
+def _changed(old: _Resource, new: _Resource, changes: tuple[Change, ...]) -> Difference:
+    if not any(change.replaces for change in changes):
+        return _told(Operation.CHANGED, new, changes=changes)
+    fate = _fate_of_replaced(old, new, changes) if old.has_data else None
+    return _told(Operation.REPLACED, new, changes=changes, fate=fate)
+
+
+def _changes(old: _Resource, new: _Resource) -> Iterator[Change]:
+    table = replacing(new.type, new.inputs, new.provider)
+    # A plan of an older version may not tell the providers.
+    told = bool(old.provider and new.provider)
+    for path in sorted(old.leaves.keys() | new.leaves.keys()):
+        before, after = old.leaves.get(path), new.leaves.get(path)
+        plain = _plain(path)
+        if before == after or (path.startswith(f"{PROVIDER}.") and not told):
+            continue
+        if any(plain == ignored or plain.startswith(f"{ignored}.") for ignored in new.ignored):
+            continue
+        yield Change(path=path, old=before, new=after, replaces=table.by(plain, before, after))
+
+
+def _plain(path: str) -> str:
+    """A path without list indexes."""
+    while "[" in path:
+        before, _, rest = path.partition("[")
+        path = before + rest.partition("]")[2]
+    return path
+
+
+def _with_dependents(
+    found: list[Difference], olds: Mapping[str, _Resource], news: Mapping[str, _Resource]
+) -> list[Difference]:
+    """Add what is replaced because something it is made from is.
+
+    An output of the replaced one is unknown to both plans; where such a value decides, the engine replaces.
+    """
+    by_urn = {d.urn: d for d in found}
+    replaced = {d.urn for d in found if d.operation is Operation.REPLACED}
+    waiting = True
+    while waiting:
+        waiting = False
+        for urn, new in news.items():
+            old, known = olds.get(urn), by_urn.get(urn)
+            causes = new.dependencies & replaced
+            if old is None or urn in replaced or not causes:
+                continue
+            table = replacing(new.type, new.inputs, new.provider)
+            unknown = [
+                path
+                for path, value in new.leaves.items()
+                if isinstance(value, str) and UNKNOWN_TEXT in value and table.by(_plain(path), value, value)
+            ]
+            if not unknown:
+                continue
+            others = [change for change in (known.changes if known else ()) if change.path not in unknown]
+            added = [Change(path=path, old=UNKNOWN_TEXT, new=UNKNOWN_TEXT, replaces=True) for path in unknown]
+            by_urn[urn] = _changed(old, new, (*others, *added))
+            replaced.add(urn)
+            waiting = True
+    return list(by_urn.values())
+
+
+# --- data ----------------------------------------------------------------------------------------------------
+
+
+def _fate_of_deleted(old: _Resource, *, moved: bool) -> str:
+    if moved:
+        return (
+            "goes on under another URN: without an alias (ResourceOptions.aliases) the engine takes it for two things, "
+            "and deletes this one"
+        )
+    if old.protect:
+        return (
+            f"`pulumi up` refuses to delete it: it is protected. If it is to go: `pulumi state unprotect '{old.urn}'`"
+        )
+    if old.kept:
+        return "leaves the stack and stays, data and all: nothing manages it any more, and it is billed on"
+    return f"is deleted, {_with_it(old)}"
+
+
+def _fate_of_replaced(old: _Resource, new: _Resource, changes: Sequence[Change]) -> str:
+    paths = {change.path for change in changes}
+    if f"{PROVIDER}.clusterIdentifier" in paths:
+        return "stays in the cluster where it is, and an empty one is made in the other"
+    if old.protect and new.protect:
+        return (
+            "`pulumi up` refuses to replace it: it is protected. To keep it, undo the change; its data would not come "
+            "along"
+        )
+    if old.kept and paths & {"metadata.name", "metadata.namespace"}:
+        return "stays under its old name, data and all, and nothing manages it any more; an empty one is made"
+    if old.kept:
+        # Tried on a real API server: the new one is applied onto the old, whose spec is immutable.
+        return "is to be kept, and the new one has its name: `pulumi up` fails. To keep it, undo the change"
+    return f"is deleted and made anew, {_with_it(old)}"
+
+
+def _with_it(resource: _Resource) -> str:
+    match resource.kind:
+        case "Cluster":
+            return "and every pod and every claim in it goes with it"
+        case "Namespace":
+            return "and everything in it goes with it"
+        case "Secret":
+            return "and what was encrypted or initialised with its value needs that value"
+        case _:
+            return "with the data on it"
+
+
+def _shrinks(olds: Mapping[str, _Resource], news: Mapping[str, _Resource], aliases: Sequence[str]) -> Iterator[Problem]:
+    """What is sized by one setting is told once: the disk, its volume and the claim on it."""
+    told: set[str] = set()
+    for urn in sorted(olds.keys() & news.keys()):
+        old, new = olds[urn], news[urn]
+        message = shrink(f"{new.kind} {new.where}", old.inputs, new.inputs)
+        if message is None:
+            continue
+        owner = new.parent.rpartition("::")[2]
+        remedy = keep_size(claim_setting(owner) if owner in aliases else DATABASE_SETTING, old.inputs)
+        if remedy not in told:
+            told.add(remedy)
+            yield Problem(message, remedy)
+
+
+# --- the rest ------------------------------------------------------------------------------------------------
+
+
+def _models(old: PlanData, new: PlanData) -> Iterator[ModelDifference]:
+    before, after = ({m["alias"]: _facts(m) for m in plan["models"]} for plan in (old, new))
+    for alias in dict.fromkeys([*after, *before]):
+        one, other = before.get(alias, {}), after.get(alias, {})
+        # A plan of an older version may not know a fact: that is no change of it.
+        known = [key for key in dict.fromkeys([*other, *one]) if not (one and other) or (key in one and key in other)]
+        facts = {key: (one.get(key), other.get(key)) for key in known if one.get(key) != other.get(key)}
+        if facts:
+            yield ModelDifference(alias=alias, facts=facts)
+
+
+def _facts(model: Mapping[str, Any]) -> dict[str, Any]:
+    fit = _mapping(model, "fit")
+    return {key: model[key] for key in _MODEL_FACTS if key in model} | {
+        key: fit[key] for key in _FIT_FACTS if key in fit
+    }
+
+
+def _machines(old: PlanData, new: PlanData) -> dict[str, tuple[str, str]]:
+    pools = {"gpu": "maxNodes", "system": "nodes"}
+    shown = {
+        pool: tuple(
+            f"{m['type']} x {m[count]}" if (m := _mapping(plan, "machines").get(pool)) else "none"
+            for plan in (old, new)
+        )
+        for pool, count in pools.items()
+    }
+    return {pool: (one, other) for pool, (one, other) in shown.items() if one != other}
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key)
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
