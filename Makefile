@@ -9,7 +9,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := .venv/bin
 SYNCED := .venv/.synced
 
-.PHONY: help setup preview test check lint format types lock clean
+.PHONY: help setup preview up down cluster-up cluster-down bench gateway-load test check lint format types lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -19,8 +19,27 @@ setup: $(SYNCED) ## make .venv from requirements.lock
 preview: $(SYNCED) ## show what `pulumi up` would create (STACK=ai-dev), without an account or a cluster
 	@$(RUN)/ops plan --stack $(STACK)
 
+up: $(SYNCED) ## bring up the local stack on an embedded cluster, with one model
+	@$(RUN)/ops up
+
+down: $(SYNCED) ## remove the embedded cluster and everything else in .local/
+	@$(RUN)/ops cluster down --wipe
+	@rm -rf .local
+
+cluster-up: $(SYNCED) ## start the embedded cluster alone
+	@$(RUN)/ops cluster up
+
+cluster-down: $(SYNCED) ## stop the embedded cluster and remove its data
+	@$(RUN)/ops cluster down --wipe
+
+bench: $(SYNCED) ## print how fast a plan is, against the SDK alone and the real engine
+	@$(RUN)/python -m ops.bench
+
+gateway-load: $(SYNCED) ## measure the gateway under load, on the real LiteLLM
+	@$(RUN)/python -m tests.gateway.load
+
 test: check ## lint, types and every test
-	$(RUN)/pytest -n auto
+	$(RUN)/pytest -n 2
 
 check: lint types
 

@@ -139,7 +139,15 @@ class GatewayKeys(pulumi.ComponentResource):
             ],
             volumes=[
                 core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=APP)),
-                core.VolumeArgs(name="values", secret=core.SecretVolumeSourceArgs(secret_name=APP, default_mode=0o440)),
+                core.VolumeArgs(
+                    name="values",
+                    secret=core.SecretVolumeSourceArgs(
+                        secret_name=APP,
+                        # Named, so that a reader of the manifests alone knows what the Secret has to hold.
+                        items=[core.KeyToPathArgs(key=alias, path=alias) for alias in sorted(args.values)],
+                        default_mode=0o440,
+                    ),
+                ),
                 tmp_volume,
             ],
         )

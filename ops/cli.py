@@ -17,7 +17,13 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "plan": _Command("ops.plan.command", "show what `pulumi up` would create, without account, cluster or CLI"),
     "pin": _Command("ops.pin", "look up missing revisions and image digests (needs the network)"),
+    "up": _Command("ops.up.command", "deploy a stack to the embedded cluster or any context, with or without pulumi"),
+    "cluster": _Command("ops.cluster.command", "start, stop and show the embedded cluster"),
     "fit": _Command("ops.fit", "show whether a model fits a GPU, and where its memory goes"),
+    "smoke": _Command(
+        "ops.smoke.command", "ask models what they are for, directly and through the gateway, with a key"
+    ),
+    "keys": _Command("ops.keys", "list teams and keys: spent, budget, left (no values)"),
 }
 
 

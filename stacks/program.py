@@ -10,6 +10,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import litellm_gateway
+from components.clean_exit import end_without_traceback
 from components.database import Database
 from components.gateway_keys import GatewayKeys, GatewayKeysArgs
 from components.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
@@ -47,6 +48,8 @@ def main() -> None:
         sys.exit(1)
     for notice in admission.notices:
         pulumi.log.warn(str(notice))
+    if not settings.REHEARSAL.get():
+        end_without_traceback()
     deploy(admission.plan)
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from models.images import LITELLM, POSTGRES
-from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, ephemeral_allocatable_gib
+from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine, ephemeral_allocatable_gib
 from models.memory import claim_gib, fit_model, model_remedies
 from models.needs import Needs
 from models.spec import Image, ModelSpec, VllmEngine
@@ -17,6 +17,7 @@ from stacks.costs import HOURLY_DIGITS, Costs, costs
 from stacks.plan import Plan, State, make_plan, on_gpu, pulled, system_fits, system_needs
 from stacks.problems import Notice, Problem
 from stacks.secrets import key_value
+from stacks.sections import Platform
 
 PLACEHOLDER_PROJECT = "your-gcp-project"  # in Pulumi.ai-dev.yaml
 
@@ -30,7 +31,17 @@ def problems(plan: Plan) -> Iterator[Problem]:
 
 
 def _technical(plan: Plan) -> Iterator[Problem]:
-    for rule in (_idle_replicas, _quota, _shared_gpu, _claims, _gpu_fit, _gpu_node, _system_pool):
+    for rule in (
+        _named_cluster,
+        _idle_replicas,
+        _quota,
+        _shared_gpu,
+        _claims,
+        _gpu_fit,
+        _gpu_node,
+        _shared_node,
+        _system_pool,
+    ):
         yield from rule(plan)
 
 
@@ -38,6 +49,23 @@ def notices(plan: Plan) -> Iterator[Notice]:
     """What is worth knowing about a plan and does not stop it."""
     for remark in (_prices, _unpinned, _cramped):
         yield from remark(plan)
+
+
+def _named_cluster(plan: Plan) -> Iterator[Problem]:
+    """Never the context that happens to be current: a cluster of one's own is named in full."""
+    platform, project = plan.settings.platform, plan.settings.project
+    if platform.target != "kubernetes":
+        return
+    for key, value, example in (
+        ("kubeconfig", platform.kubeconfig, "~/.kube/config"),
+        ("kubeContext", platform.kube_context, "kind-ai"),
+    ):
+        if not value:
+            yield Problem(
+                f"{project}:{key} is not set, and target kubernetes deploys only to a cluster that is named: the "
+                "current context may be anybody's",
+                f"pulumi config set {key} {example}",
+            )
 
 
 def _idle_replicas(plan: Plan) -> Iterator[Problem]:
@@ -212,6 +240,39 @@ def _gpu_node(plan: Plan) -> Iterator[Problem]:
                 f"image and scratch space of {model.spec.alias} need {wanted:g} GiB: the pod would be evicted",
                 "pulumi config set gpuBootDiskGib 100",
             )
+
+
+def _shared_node(plan: Plan) -> Iterator[Problem]:
+    """Pods of one node have to fit it together: sharing divides the GPU's time, not the memory beside it."""
+    platform, choice = plan.settings.platform, plan.gpu
+    up = [(m.spec.alias, load.needs) for m, load in on_gpu(plan.models) for _ in range(m.replicas)]
+    slots = platform.gpu_quota * platform.gpu_sharing_clients
+    alone = choice is not None and not any(pod.lacking(choice.machine) for _, pod in up)
+    if choice is None or not alone or sum(pod.gpus for _, pod in up) > slots:
+        return  # told by another rule
+    pods = [pod for _, pod in up]
+    if _packs(choice.machine, platform, pods):
+        return
+    larger = next((m.name for m in G2_MACHINES.values() if _packs(m, platform, pods)), None)
+    yield Problem(
+        f"{' and '.join(alias for alias, _ in up)} need {sum(p.cpu for p in pods):g} CPU and "
+        f"{sum(p.gib for p in pods):.1f} GiB together, and {plan.max_gpu_nodes} x {choice.machine.name} leaves "
+        f"{choice.machine.pod_cpu:g} CPU and {choice.machine.pod_gib:g} GiB a node: one would wait for ever",
+        f"pulumi config set machineType {larger}" if larger else f"pulumi config set {up[-1][0]}:replicas 0",
+    )
+
+
+def _packs(machine: Machine, platform: Platform, pods: list[Needs]) -> bool:
+    """Whether the quota in such machines holds the pods, largest first, each on the first node with room."""
+    nodes = min(platform.gpu_quota // machine.gpus, len(pods))
+    free = [[machine.pod_cpu, machine.pod_gib, machine.gpus * platform.gpu_sharing_clients] for _ in range(nodes)]
+    for pod in sorted(pods, key=lambda p: p.gib, reverse=True):
+        wanted = (pod.cpu, pod.gib, pod.gpus)
+        node = next((n for n in free if all(have >= want for have, want in zip(n, wanted, strict=True))), None)
+        if node is None:
+            return False
+        node[:] = [have - want for have, want in zip(node, wanted, strict=True)]
+    return True
 
 
 def _smallest_for(wanted: Needs) -> str | None:

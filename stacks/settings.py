@@ -137,7 +137,7 @@ def _section(cls: type[S], namespace: str, values: Mapping[str, str]) -> tuple[S
         if value.lstrip().startswith(("{", "[")):
             try:
                 decoded[key] = json.loads(value)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:  # too long a number, too deep a nesting, no JSON
                 problems.append(
                     Problem(f"{namespace}:{key} is not valid JSON: {error}", f"pulumi config rm {namespace}:{key}")
                 )
@@ -271,7 +271,7 @@ def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
         return frozenset(), []
     try:
         values: object = json.loads(raw.secrets[key] or "")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         return frozenset(), [

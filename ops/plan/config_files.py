@@ -78,9 +78,10 @@ def load(
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(), Loader=_GoYamlLoader)  # noqa: S506  derived from SafeLoader
+        json.dumps(content, default=str, skipkeys=True)  # an anchor may contain itself
     except OSError as error:
         raise ConfigFileError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigFileError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import runpy
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +20,10 @@ import pulumi
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import resource_pb2
-from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.settings import (
+    _get_callbacks,  # pyright: ignore[reportPrivateUsage]
+    set_root_resource,
+)
 from pulumi.runtime.stack import run_in_stack
 
 from stacks.secrets import KEY_VALUES, SECRETS, key_value
@@ -85,7 +87,6 @@ class RecordingMonitor(mocks.MockMonitor):
         self.recording = Recording()
         self._project, self._stack = project, stack
         self._urns: set[str] = set()
-        self._lock = threading.Lock()
 
     def make_urn(self, parent: str, type_: str, name: str) -> str:
         """The engine's URN."""
@@ -110,13 +111,12 @@ class RecordingMonitor(mocks.MockMonitor):
             ignore_changes=tuple(request.ignoreChanges),
             timeout=request.customTimeouts.create,
         )
-        with self._lock:
-            if request.type == _STACK_TYPE and urn in self._urns:
-                return resource_pb2.RegisterResourceResponse(urn=urn)
-            if urn in self._urns:
-                raise DuplicateUrnError(f"two resources are registered as {urn}")
-            self._urns.add(urn)
-            self.recording.resources.append(resource)
+        if request.type == _STACK_TYPE and urn in self._urns:
+            return resource_pb2.RegisterResourceResponse(urn=urn)
+        if urn in self._urns:
+            raise DuplicateUrnError(f"two resources are registered as {urn}")
+        self._urns.add(urn)
+        self.recording.resources.append(resource)
         return resource_pb2.RegisterResourceResponse(urn=urn, object=_answer(request))
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802  the protocol's name
@@ -169,6 +169,18 @@ def engine_config(raw: RawConfig) -> tuple[dict[str, str], list[str]]:
     return {**raw.values, **secrets}, list(secrets)
 
 
+class _OnThisThread(ThreadPoolExecutor):
+    """Answers at once: the SDK hands registrations to a thread, since an engine far away keeps it waiting."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = Future[Any]()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 def run(raw: RawConfig, program: Callable[[], Any]) -> Recording:
     """Run a program in this process as a preview of a stack.
 
@@ -178,6 +190,7 @@ def run(raw: RawConfig, program: Callable[[], Any]) -> Recording:
     config, secret_keys = engine_config(raw)
 
     async def preview() -> None:
+        asyncio.get_running_loop().set_default_executor(_OnThisThread())
         # Inside the loop's own context, so that one run leaves nothing behind for the next.
         REHEARSAL.set(True)
         pulumi.runtime.config.set_all_config(config, secret_keys)
@@ -186,6 +199,8 @@ def run(raw: RawConfig, program: Callable[[], Any]) -> Recording:
         )
         # The mocks have made a stack and closed its outputs; the program gets its own, as from the engine.
         set_root_resource(cast("pulumi.Resource", None))
+        # Hooks ask for a callback server, and each of those that ask before there is one would start its own.
+        await _get_callbacks()
         await run_in_stack(program)
 
     asyncio.run(preview())
@@ -194,7 +209,9 @@ def run(raw: RawConfig, program: Callable[[], Any]) -> Recording:
 
 def run_main(raw: RawConfig, project_dir: Path) -> Recording:
     """Run the project's `__main__.py`, the file that `pulumi up` runs."""
-    return run(raw, lambda: runpy.run_path(str(project_dir / "__main__.py"), run_name="__main__") and None)
+    path = project_dir / "__main__.py"
+    code = compile(path.read_bytes(), str(path), "exec")
+    return run(raw, lambda: exec(code, {"__name__": "__main__", "__file__": str(path)}))  # noqa: S102  our own file
 
 
 def _silent() -> logging.Logger:

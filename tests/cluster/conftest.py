@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ import pytest
 from ops.cluster.binaries import why_unavailable
 from ops.cluster.control_plane import EmbeddedCluster
 from ops.cluster.errors import ClusterError
+from tests.cluster import engine
+from tests.cluster.engine import Engine
+from tests.cluster.platform import NAMESPACES, Platform
 
 Manifest = dict[str, Any]
 _numbers = itertools.count(1)
@@ -64,6 +68,27 @@ def namespace(cluster: EmbeddedCluster) -> Iterator[Namespace]:
     kinds = "deployment,statefulset,job,pod,pvc"
     cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", "--timeout=60s")
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def platform(cluster: EmbeddedCluster) -> Iterator[Platform]:
+    """The cluster as a stack finds it: nothing of the platform is there, and nothing is left after the test."""
+    yield Platform(cluster)
+    cluster.start_api_server()
+    cluster.up()
+    kinds = "deployment,statefulset,cronjob,job,pod,pvc"
+    for name in NAMESPACES:
+        cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", "--timeout=60s")
+    cluster.kubectl("delete", "namespace", *NAMESPACES, "--ignore-not-found", "--timeout=60s")
+    cluster.kubectl("delete", "pv", "--all", "--timeout=60s")
+
+
+@pytest.fixture
+def deploys(platform: Platform, tmp_path: Path) -> Callable[[str], Engine]:
+    """Makes a stack on the real engine, deployed to the platform's cluster; skips where there is none."""
+    if reason := engine.why_unavailable():
+        pytest.skip(reason)
+    return lambda stack: Engine.prepared(tmp_path, stack, platform.cluster)
 
 
 def eventually(check: Callable[[], object], seconds: float = 20) -> None:

@@ -1,0 +1,52 @@
+"""`ops cluster`: the embedded cluster of this checkout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ops.cluster import commands
+
+LOCAL = ".local"  # of a checkout: everything that is private to it, ignored by git
+
+
+def root_of(project_dir: Path) -> Path:
+    """Where a checkout's embedded cluster lives."""
+    return project_dir.absolute() / LOCAL / "cluster"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("up", help="start it, with the nodes that the local stack asks for")
+    down = actions.add_parser("down", help="stop it, and keep its data")
+    down.add_argument("--wipe", action="store_true", help="remove its data too")
+    actions.add_parser("status", help="show its processes")
+    parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 if it is as asked, 1 with the remedy if not."""
+    root = root_of(args.project_dir)
+    match args.action:
+        case "down":
+            return commands.down(root, wipe=args.wipe)
+        case "status":
+            return commands.status(root)
+        case _:
+            return _up(args.project_dir, root)
+
+
+def _up(project_dir: Path, root: Path) -> int:
+    """With the nodes of the local stack: `ops up` and this command must not take turns at changing them."""
+    # Here, since the other actions need no Pulumi.
+    from ops.plan.config_files import ConfigFileError  # noqa: PLC0415
+    from ops.up.site import nodes_of_stack  # noqa: PLC0415
+
+    try:
+        nodes = nodes_of_stack(project_dir)
+    except ConfigFileError as error:
+        print(f"refused: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return commands.up(root, nodes)

@@ -1,0 +1,237 @@
+"""A plan applied by `kubectl apply --server-side`, for a machine without the Pulumi CLI.
+
+It keeps the order that the program declares and the rules of its two providers. What holds data is created and
+updated, never pruned and never taken over from another manager. Everything else is an ApplySet in each namespace:
+changes made by hand are overridden, and what left the plan is removed. Run twice, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
+
+from ops.cluster.binaries import Say
+from ops.plan.engine import Registered
+from ops.plan.manifests import is_kubernetes, manifests
+from ops.up.errors import UpError
+from ops.up.secrets import SecretObject, existing
+from ops.up.site import Kubectl, Object
+
+KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim")  # in no set, so never pruned
+APPLY_SET = "ai-platform"  # the ConfigMap in each namespace that stands for its set
+_AWAITED = ("StatefulSet", "Job", "Deployment")
+_PATIENCE_S = 600  # the Kubernetes provider's own default
+_MOMENT = "2s"  # for which one workload is watched before the next is looked at
+
+Identity = tuple[str, str, str]  # kind, namespace, name
+
+
+def deploy(
+    kubectl: Kubectl,
+    resources: Sequence[Registered],
+    secrets: Sequence[SecretObject],
+    values: Mapping[str, str],
+    say: Say,
+) -> None:
+    """Bring a cluster to what a plan says, and wait until all of it is available.
+
+    Raises UpError where the API server refuses an object, or a workload is not available in its time.
+    """
+    objects = manifests(resources)
+    kept = [manifest for manifest in objects if manifest["kind"] in KEPT]
+    rest = {_identity(manifest): manifest for manifest in objects if manifest["kind"] not in KEPT}
+    say(f"applying {len(kept)} namespaces and claims, {len(secrets)} Secrets, {len(rest)} other objects")
+    for level in (KEPT[:1], KEPT[1:]):
+        _apply(kubectl, [manifest for manifest in kept if manifest["kind"] in level])
+    _apply_secrets(kubectl, secrets, values)
+    namespaces = sorted({namespace for _, namespace, _ in rest} - {""})
+    for namespace in namespaces:
+        _remove_stale_deployments(kubectl, namespace, rest)
+    _apply_in_order(kubectl, rest, resources, say)
+    for namespace in namespaces:
+        _prune(kubectl, namespace, [m for (_, where, _), m in rest.items() if where == namespace])
+
+
+def _apply_in_order(
+    kubectl: Kubectl, objects: Mapping[Identity, Object], resources: Sequence[Registered], say: Say
+) -> None:
+    """Apply each object as soon as the workloads that it follows are ready; return when all are."""
+    before, patience = follows(resources), _patience(resources)
+    waiting, deadlines, told = dict(objects), dict[Identity, float](), dict[Identity, str]()
+    ready: set[Identity] = set()
+    while waiting or deadlines:
+        due = {identity: manifest for identity, manifest in waiting.items() if before[identity] <= ready}
+        for identity, manifest in due.items():
+            del waiting[identity]
+            if manifest["kind"] == "Job":
+                _clear_the_way(kubectl, manifest)
+            if identity in patience:
+                deadlines[identity] = time.monotonic() + patience[identity]
+        _apply(kubectl, map(_in_set, due.values()), "--force-conflicts")
+        for identity in list(deadlines):
+            try:
+                _check(kubectl, objects[identity], deadlines[identity])
+            except _NotYetError as state:
+                if told.get(identity) != str(state):
+                    told[identity] = str(state)
+                    say(f"  waiting for {_shown(identity)} (up to {patience[identity]} s in all): {state}")
+            else:
+                ready.add(identity)
+                del deadlines[identity]
+                say(f"  {_shown(identity)} is {'complete' if identity[0] == 'Job' else 'available'}")
+
+
+def _identity(manifest: Mapping[str, Any]) -> Identity:
+    return manifest["kind"], manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+
+
+def follows(resources: Sequence[Registered]) -> dict[Identity, set[Identity]]:
+    """For each object of a plan, the workloads that have to be ready before it, directly or not."""
+    before: dict[str, set[Identity]] = {}
+    known: dict[str, Registered] = {}
+    for resource in resources:  # a dependency is registered before what depends on it
+        before[resource.urn] = set()
+        for dependency in (known[urn] for urn in resource.dependencies if urn in known):
+            waits = _must_become_ready(dependency)
+            before[resource.urn] |= {_identity(dependency.inputs)} if waits else before[dependency.urn]
+        known[resource.urn] = resource
+    return {_identity(r.inputs): before[r.urn] for r in resources if is_kubernetes(r)}
+
+
+def _patience(resources: Sequence[Registered]) -> dict[Identity, int]:
+    """The workloads to wait for, each with the seconds that Pulumi would wait."""
+    workloads = filter(_must_become_ready, resources)
+    return {_identity(r.inputs): int(r.timeout.removesuffix("s") or _PATIENCE_S) for r in workloads}
+
+
+def _must_become_ready(resource: Registered) -> bool:
+    return resource.short_type in _AWAITED and resource.inputs["spec"].get("replicas") != 0
+
+
+# --- applying ------------------------------------------------------------------------------------------------
+
+
+def _apply(kubectl: Kubectl, objects: Iterable[Object], *options: str) -> None:
+    items = list(objects)
+    if items:
+        kubectl("apply", "--server-side", "--validate=strict", "--filename=-", *options, stdin=_list(items))
+
+
+def _list(items: Sequence[Object]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def _set_id(namespace: str) -> str:
+    """The id of a namespace's set, as KEP-3659 derives it from the parent; kubectl refuses another one."""
+    digest = hashlib.sha256(f"{APPLY_SET}.{namespace}.ConfigMap.".encode()).digest()
+    return f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
+
+
+def _in_set(manifest: Object) -> Object:
+    """As a member of its namespace's set, so that it is one from its first moment."""
+    metadata = manifest["metadata"]
+    if "namespace" not in metadata:
+        return manifest
+    labels = {**metadata.get("labels", {}), "applyset.kubernetes.io/part-of": _set_id(metadata["namespace"])}
+    return {**manifest, "metadata": {**metadata, "labels": labels}}
+
+
+def _remove_stale_deployments(kubectl: Kubectl, namespace: str, planned: Container[Identity]) -> None:
+    """Those of the set that left the plan go before anything comes: one may hold the GPU that another waits for."""
+    ours = f"applyset.kubernetes.io/part-of={_set_id(namespace)}"
+    found = kubectl.get("--namespace", namespace, "deployments", "--selector", ours)
+    if stale := [_identity(there)[2] for there in found if _identity(there) not in planned]:
+        kubectl("delete", "deployment", *stale, "--namespace", namespace)
+
+
+def _prune(kubectl: Kubectl, namespace: str, members: Sequence[Object]) -> None:
+    """Remove what is of the namespace's set and no member any more."""
+    options = ("--namespace", namespace, f"--applyset=configmaps/{APPLY_SET}", "--prune", "--force-conflicts")
+    _apply(kubectl, members, *options)
+
+
+def _apply_secrets(kubectl: Kubectl, secrets: Sequence[SecretObject], values: Mapping[str, str]) -> None:
+    """Create what is absent, and change what differs; `settle` has refused what may not."""
+    found = {(secret.namespace, secret.name): there.get("data") for secret, there in existing(secrets, kubectl)}
+    differing = [s for s in secrets if found.get((s.namespace, s.name)) != s.data(values)]
+    _apply(kubectl, [{**s.manifest, "data": s.data(values)} for s in differing], "--force-conflicts")
+
+
+def _clear_the_way(kubectl: Kubectl, job: Object) -> None:
+    """Remove a Job that has failed, or that cannot become the planned one: neither would ever run again."""
+    kind, namespace, name = _identity(job)
+    where = ("--namespace", namespace)
+    found = kubectl.get(*where, kind, name)
+    if not found:
+        return
+    try:
+        if not _has_failed(found[0]):
+            _apply(kubectl, [_in_set(job)], "--force-conflicts", "--dry-run=server")
+            return
+    except UpError as error:
+        if "field is immutable" not in str(error):
+            raise
+    kubectl("delete", kind, name, *where, "--cascade=foreground")
+
+
+# --- waiting -------------------------------------------------------------------------------------------------
+
+
+class _NotYetError(Exception):
+    """What a workload waits for."""
+
+
+def _check(kubectl: Kubectl, manifest: Object, deadline: float) -> None:
+    """Return if a workload is ready, or becomes so in a moment.
+
+    Raises _NotYetError if not, and UpError if it never will or its time is over.
+    """
+    kind, namespace, name = _identity(manifest)
+    what, where = f"{kind.lower()}/{name}", ("--namespace", namespace)
+    check = ("wait", "--for=condition=complete", what) if kind == "Job" else ("rollout", "status", what)
+    try:
+        kubectl(*check, *where, f"--timeout={_MOMENT}")
+    except UpError as error:
+        state = _state(kubectl, manifest)
+        lost = "timed out" not in str(error) or (kind == "Job" and any(map(_has_failed, kubectl.get(*where, what))))
+        if not lost and time.monotonic() < deadline:
+            raise _NotYetError(state) from error
+        raise UpError(
+            f"{_shown((kind, namespace, name))} is not available: {state}",
+            f"{' '.join(kubectl.command)} -n {namespace} describe {what}; once that is mended, run it again",
+        ) from error
+
+
+def _shown(identity: Identity) -> str:
+    kind, namespace, name = identity
+    return f"{namespace}/{name} ({kind})"
+
+
+def _has_failed(job: Object) -> bool:
+    conditions = job.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Failed" and c["status"] == "True" for c in conditions)
+
+
+def _state(kubectl: Kubectl, manifest: Object) -> str:
+    """What the pods of a workload say of themselves."""
+    labels = manifest["spec"]["template"]["metadata"]["labels"]
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    pods = kubectl.get("--namespace", manifest["metadata"]["namespace"], "pods", "--selector", selector)
+    return "; ".join(f"{pod['metadata']['name']} {_pod_state(pod)}" for pod in pods) or "it has no pods yet"
+
+
+def _pod_state(pod: Object) -> str:
+    status = pod["status"]
+    containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    reasons = [
+        f"{container['name']}: {state.get('reason', '')} {state.get('message', '')}".strip()
+        for container in containers
+        for kind, state in container.get("state", {}).items()
+        if kind != "running" and state.get("exitCode") != 0
+    ]
+    reasons += [c["message"] for c in status.get("conditions", ()) if c["status"] == "False" and c.get("message")]
+    return " ".join([status.get("phase", "Unknown"), *([f"({', '.join(dict.fromkeys(reasons))})"] if reasons else [])])

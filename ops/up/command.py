@@ -1,0 +1,169 @@
+"""`ops up`: set up what is missing, deploy a stack, wait until it is available, and say what runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ops.cluster.binaries import Say, locked
+from ops.cluster.command import LOCAL
+from ops.cluster.errors import ClusterError
+from ops.plan.config_files import ConfigFileError, load
+from ops.plan.engine import Recording
+from ops.plan.text import refusal
+from ops.up import by_kubectl, by_pulumi
+from ops.up.by_pulumi import PulumiStack
+from ops.up.errors import UpError
+from ops.up.report import report
+from ops.up.secrets import rehearse, settle
+from ops.up.site import Site, prepare
+from stacks.admission import Admission, admit
+from stacks.plan import Plan
+from stacks.settings import RawConfig
+
+REFUSED = 2
+DEFAULT_MODEL = "coder-chat"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument("--stack", default="local", help="a stack of target kubernetes (default: local)")
+    parser.add_argument(
+        "--model",
+        metavar="ALIAS",
+        help=f"the model to bring up (default: {DEFAULT_MODEL}, unless config or --set says what runs)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="KEY=VALUE",
+        help="config on top of the stack file: coder-chat:replicas=0, kubeContext=kind-ai; may be repeated",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "pulumi", "kubectl"),
+        default="auto",
+        help="what deploys (default: pulumi where it is installed, else kubectl)",
+    )
+    parser.add_argument(
+        "--install-pulumi", action="store_true", help="run Pulumi's official installer if it is missing"
+    )
+    parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when everything is available, 1 if something is in the way, 2 with the problems if config is refused."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    errors = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+    try:
+        project_dir: Path = args.project_dir.absolute()
+        raw = config_of(project_dir, args.stack, args.assignments, args.model)
+        admission = admit(raw, rehearsal=True)
+        if admission.problems:
+            errors.print(refusal(admission.problems))
+            return REFUSED
+        _require_ours(raw, admission.plan)
+        (project_dir / LOCAL).mkdir(mode=0o700, exist_ok=True)
+        with locked(project_dir / LOCAL / "up.lock", lambda: console.print("another `ops up` is under way: waiting")):
+            _up(args, raw, admission, project_dir, console.print)
+    except ConfigFileError as error:
+        errors.print(f"refused: {error}")
+        return REFUSED
+    except (UpError, ClusterError) as error:
+        errors.print(str(error))
+        return 1
+    except KeyboardInterrupt:
+        errors.print("interrupted: what was done stays; run it again to go on, or `make down` to take it away")
+        raise
+    return 0
+
+
+def config_of(project_dir: Path, stack: str, assignments: Sequence[str], model: str | None) -> RawConfig:
+    """Config with a model up: the one asked for in place of those of the file, or the default if nothing is said.
+
+    Raises ConfigFileError as `load` does.
+    """
+    plain = _replicas(load(project_dir, stack))
+    if model is None:
+        raw = load(project_dir, stack, assignments)
+        if _replicas(raw):
+            return raw
+    asked = [*(f"{key}=0" for key in plain), f"{model or DEFAULT_MODEL}:replicas=1"]
+    return load(project_dir, stack, [*asked, *assignments])
+
+
+def _replicas(raw: RawConfig) -> list[str]:
+    """Keys that say how many replicas a model has."""
+    return [key for key in raw.values if key.endswith(":replicas")]
+
+
+def _require_ours(raw: RawConfig, plan: Plan) -> None:
+    """Raise UpError for a stack that is not for this command."""
+    if plan.settings.platform.target != "kubernetes":
+        raise UpError(
+            f"stack '{raw.stack}' has the target '{plan.settings.platform.target}', whose cluster only Pulumi makes",
+            f"pulumi up --stack {raw.stack}",
+        )
+    if raw.secrets:
+        raise UpError(
+            f"{', '.join(raw.secrets)} in Pulumi.{raw.stack}.yaml: encrypted for `pulumi up`, and `ops up` has no key",
+            f"pulumi up --stack {raw.stack}   # or move the values to {LOCAL}/secrets.json, in clear and for you alone",
+        )
+
+
+def _up(args: argparse.Namespace, raw: RawConfig, admission: Admission, project_dir: Path, say: Say) -> None:
+    plan = admission.plan
+    binary = _engine(args, say)
+    site = prepare(plan, project_dir, say)
+    recording, secrets = rehearse(raw, plan, project_dir)
+    _require_nodes(recording, site)
+    values = settle(plan, secrets, site.kubectl, project_dir / LOCAL)
+    by_hand: list[str] = []
+    if binary is None:
+        by_kubectl.deploy(site.kubectl, recording.resources, secrets, values, say)
+    else:
+        stack = PulumiStack(binary, project_dir, raw.project, raw.stack)
+        stack.up(raw, values, say)
+        by_hand = stack.commands
+    for line in report(plan, recording, site, by_hand):
+        say(line)
+
+
+def _engine(args: argparse.Namespace, say: Say) -> Path | None:
+    """The Pulumi CLI, or None for kubectl."""
+    if args.engine == "kubectl":
+        return None
+    binary = by_pulumi.find() or (by_pulumi.install(say) if args.install_pulumi else None)
+    if binary is not None:
+        say(f"engine: {binary}, state in {LOCAL}/pulumi")
+    elif args.engine == "pulumi":
+        raise UpError(
+            "no pulumi on PATH or in ~/.pulumi/bin", "ops up --install-pulumi   # or: ops up --engine kubectl"
+        )
+    else:
+        say("engine: kubectl apply, since there is no pulumi on PATH (to have it installed: ops up --install-pulumi)")
+    return binary
+
+
+def _require_nodes(recording: Recording, site: Site) -> None:
+    """Raise UpError for a model that no node of the cluster can ever hold, instead of waiting for it."""
+    labels = [node["metadata"]["labels"] for node in site.kubectl.get("nodes")]
+    for resource in recording.resources:
+        if resource.short_type != "Deployment" or resource.inputs["spec"]["replicas"] == 0:
+            continue
+        wanted: dict[str, str] = resource.inputs["spec"]["template"]["spec"].get("nodeSelector", {})
+        if wanted and not any(wanted.items() <= there.items() for there in labels):
+            raise UpError(
+                f"{resource.name} runs on nodes labelled {_labels(wanted)}, and context {site.kubectl.context} has "
+                "none, so it would wait for ever",
+                "ops up --model embeddings   # a model that needs no GPU",
+            )
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))

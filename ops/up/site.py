@@ -1,0 +1,138 @@
+"""The cluster that a stack's config names, and kubectl on it: never the current context of the user's shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from models.machines import L4_ZONES, SYSTEM_BOOT_DISK_GIB
+from ops.cluster.binaries import Say, cache_folder
+from ops.cluster.command import LOCAL, root_of
+from ops.cluster.control_plane import CONTEXT, EmbeddedCluster
+from ops.cluster.nodes import NodeShape
+from ops.plan.config_files import load
+from ops.up.errors import UpError
+from stacks.admission import admit
+from stacks.plan import Plan
+
+Object = dict[str, Any]  # of the Kubernetes API, as JSON
+
+
+def nodes_of(plan: Plan) -> tuple[NodeShape, ...]:
+    """The machines that a plan asks for, as simulated nodes: the GPU pool at its full size, and the system pool."""
+    platform, zone = plan.settings.platform, L4_ZONES[0]
+    nodes: list[NodeShape] = []
+    if plan.gpu:
+        shape = NodeShape.of("g2", plan.gpu.machine, zone=zone, boot_disk_gib=platform.gpu_boot_disk_gib)
+        nodes += _numbered(replace(shape, gpus=shape.gpus * platform.gpu_sharing_clients), plan.max_gpu_nodes)
+    system = NodeShape.of("system", plan.system.machine, zone=zone, boot_disk_gib=SYSTEM_BOOT_DISK_GIB)
+    return (*nodes, *_numbered(system, platform.system_nodes))
+
+
+def nodes_of_stack(project_dir: Path, stack: str = "local") -> tuple[NodeShape, ...]:
+    """The same for a stack file, whatever else stands against its config. Raises ConfigFileError."""
+    return nodes_of(admit(load(project_dir, stack), rehearsal=True).plan)
+
+
+def _numbered(shape: NodeShape, count: int) -> list[NodeShape]:
+    return [shape] + [replace(shape, name=f"{shape.name}-{number}") for number in range(2, count + 1)]
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl on one context of one file."""
+
+    binary: str
+    kubeconfig: Path
+    context: str
+    cache: Path
+
+    @property
+    def command(self) -> list[str]:
+        """How to call it from a shell."""
+        return [self.binary, f"--kubeconfig={self.kubeconfig}", f"--context={self.context}"]
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """What it prints. Raises UpError with its complaint if it fails."""
+        done = subprocess.run(
+            [*self.command, *arguments],
+            input=stdin,
+            env={**os.environ, "KUBECACHEDIR": str(self.cache), "KUBERC": "off", "KUBECTL_APPLYSET": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise UpError(
+                f"kubectl {' '.join(arguments[:6])}: {done.stderr.strip()}",
+                f"{' '.join(self.command)} get events -A shows what the cluster makes of it; then run it again",
+            )
+        return done.stdout
+
+    def get(self, *arguments: str) -> list[Object]:
+        """Objects, an empty list if there are none."""
+        text = self("get", "--ignore-not-found", "-o", "json", *arguments)
+        found: Object = json.loads(text) if text.strip() else {"items": []}
+        return found.get("items", [found])
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a stack goes. `embedded` is the checkout's own cluster, if that is what config names."""
+
+    kubectl: Kubectl
+    embedded: EmbeddedCluster | None
+
+
+def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
+    """The cluster of a stack, started if it is the embedded one, and answering.
+
+    Raises UpError for a cluster that is not named, not there or not answering; ClusterError for one that does not
+    start.
+    """
+    platform = plan.settings.platform
+    project_dir = project_dir.absolute()
+    if platform.kubeconfig is None or platform.kube_context is None:
+        missing = "kubeconfig" if platform.kubeconfig is None else "kubeContext"
+        raise UpError(
+            f"{missing} is not set, and the current context of a shell is never used, so there is no cluster",
+            f"ops up --set {missing}=<value>, or set it in Pulumi.{plan.settings.stack}.yaml",
+        )
+    # As the provider reads it, whose working directory is the project's.
+    kubeconfig = project_dir / Path(platform.kubeconfig).expanduser()
+    cluster = EmbeddedCluster(root_of(project_dir))
+    cache = project_dir / LOCAL / "kubectl"
+    if kubeconfig == cluster.kubeconfig:
+        if platform.kube_context != CONTEXT:
+            raise UpError(
+                f"kubeContext is '{platform.kube_context}', which the embedded cluster's kubeconfig does not have",
+                f"ops up --set kubeContext={CONTEXT}",
+            )
+        started = cluster.up(nodes_of(plan), say)
+        say(f"embedded cluster: Kubernetes {cluster.version}, {'started' if started else 'was up already'}")
+        return Site(Kubectl(str(cluster.kubectl_binary), kubeconfig, CONTEXT, cache), cluster)
+    if not kubeconfig.is_file():
+        raise UpError(
+            f"kubeconfig {kubeconfig} does not exist, so there is no cluster to deploy to",
+            "ops up --set kubeconfig=<file> --set kubeContext=<its context>",
+        )
+    kubectl = Kubectl(_own_kubectl(), kubeconfig, platform.kube_context, cache)
+    kubectl("version", "--request-timeout=10s")
+    return Site(kubectl, None)
+
+
+def _own_kubectl() -> str:
+    """The user's, or the one that was built for an embedded cluster."""
+    built = cache_folder() / "bin" / "kubectl"
+    binary = shutil.which("kubectl") or (str(built) if built.is_file() else None)
+    if binary is None:
+        raise UpError(
+            "no kubectl on PATH, and the stack's cluster is not the embedded one, which brings its own",
+            "install kubectl 1.27 or newer: https://kubernetes.io/docs/tasks/tools",
+        )
+    return binary

@@ -1,0 +1,219 @@
+"""Each component on its own: typed arguments in, its own parts and typed outputs out."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+
+import pulumi
+import pulumi_gcp as gcp
+import pytest
+
+import components
+from components.cloud_sql import CloudSql, CloudSqlArgs
+from components.database import Database
+from components.gateway_keys import GatewayKeys, GatewayKeysArgs
+from components.gke_cluster import GkeCluster, GkeClusterArgs
+from components.gke_l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
+from components.gke_network import GkeNetwork, GkeNetworkArgs
+from components.image_mirror import ImageMirror, ImageMirrorArgs
+from components.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.model_workload import ModelArgs
+from components.network_policies import app_peer
+from components.persistent_disk import PersistentDisk, PersistentDiskArgs
+from components.postgres import Postgres, PostgresArgs
+from components.serving_namespace import ServingNamespace, ServingNamespaceArgs
+from components.tei_embeddings import TeiEmbeddings
+from components.vllm_model import VllmModel, VllmModelArgs
+from models.catalog import CATALOG
+from models.cold_start import cold_start
+from models.machines import G2_MACHINES, SYSTEM_MACHINES
+from models.needs import needs
+from tests.support import cluster_provider, place, recorded_alone
+
+
+def in_gcp() -> pulumi.ResourceOptions:
+    return pulumi.ResourceOptions(provider=gcp.Provider("gcp", project="some-project"))
+
+
+def model_args(alias: str) -> ModelArgs:
+    spec = CATALOG[alias]
+    return ModelArgs(
+        spec=spec,
+        place=place("models"),
+        replicas=1,
+        needs=needs(spec),
+        cold_start=cold_start(spec),
+        claim_gib=20,
+        gateway_namespace="proxy",
+    )
+
+
+def cluster() -> GkeCluster:
+    args = GkeClusterArgs(
+        name="c",
+        project="some-project",
+        zone="us-central1-a",
+        network_id="n",
+        subnetwork_id="s",
+        system_machine_type="e2-standard-4",
+        system_nodes=1,
+        deletion_protection=True,
+    )
+    return GkeCluster("c", args, opts=in_gcp())
+
+
+def pool() -> GkeL4NodePool:
+    args = GkeL4NodePoolArgs(
+        cluster="c",
+        zone="us-central1-a",
+        machine=G2_MACHINES["g2-standard-8"],
+        max_nodes=1,
+        min_driver="580.65",
+        service_account="nodes@example.iam",
+        after=[],
+    )
+    return GkeL4NodePool("l4", args, opts=in_gcp())
+
+
+def mirror() -> ImageMirror:
+    args = ImageMirrorArgs(
+        project="some-project", region="us-central1", registries=["docker.io", "ghcr.io"], reader="serviceAccount:x"
+    )
+    return ImageMirror("m", args, opts=in_gcp())
+
+
+def disk() -> PersistentDisk:
+    args = PersistentDiskArgs(
+        name="d", project="some-project", zone="us-central1-a", gib=10, claim="c", place=place("data")
+    )
+    return PersistentDisk("d", args, opts=in_gcp())
+
+
+def cloud_sql() -> CloudSql:
+    args = CloudSqlArgs(
+        name="db", region="us-central1", network_id="n", gib=10, password="some-password", place=place("proxy")
+    )
+    return CloudSql("db", args, opts=in_gcp())
+
+
+def postgres() -> Postgres:
+    args = PostgresArgs(
+        place=place("proxy"), image="postgres:17", gib=10, password="some-password", clients=("litellm",)
+    )
+    return Postgres("db", args, opts=cluster_provider())
+
+
+def gateway() -> LiteLlmGateway:
+    args = LiteLlmGatewayArgs(
+        place=place("proxy"),
+        image="litellm:1",
+        replicas=2,
+        models=[],
+        serving_namespaces=("models",),
+        database=Database(host="db", ssl_mode="disable", peer=app_peer("db"), ready=()),
+        master_key="some-master-key",
+        salt_key="some-salt-key",
+        upstream_api_key="some-upstream-key",
+        model_state={},
+    )
+    return LiteLlmGateway("g", args, opts=cluster_provider())
+
+
+def gateway_keys() -> GatewayKeys:
+    args = GatewayKeysArgs(
+        namespace="proxy", image="litellm:1", desired={"keys": []}, values={"a": "some-key-value"}, after=[]
+    )
+    return GatewayKeys("k", args, opts=cluster_provider())
+
+
+def serving() -> ServingNamespace:
+    args = ServingNamespaceArgs(namespace="models", api_key="some-api-key", hugging_face_token="some-hub-token")
+    return ServingNamespace("s", args, opts=cluster_provider())
+
+
+# Component: how one is made, and the kinds of what it consists of.
+ALONE: Mapping[type[pulumi.ComponentResource], tuple[Callable[[], pulumi.ComponentResource], set[str]]] = {
+    CloudSql: (cloud_sql, {"GlobalAddress", "Connection", "DatabaseInstance", "Database", "User", "Secret"}),
+    GatewayKeys: (gateway_keys, {"ConfigMap", "Secret", "NetworkPolicy", "Job", "CronJob"}),
+    GkeCluster: (cluster, {"Account", "IAMMember", "Cluster", "NodePool"}),
+    GkeL4NodePool: (pool, {"NodePool"}),
+    GkeNetwork: (
+        lambda: GkeNetwork("n", GkeNetworkArgs(name="n", region="us-central1"), opts=in_gcp()),
+        {"Network", "Subnetwork", "Router", "RouterNat"},
+    ),
+    ImageMirror: (mirror, {"Repository", "RepositoryIamMember"}),
+    LiteLlmGateway: (
+        gateway,
+        {"Secret", "ConfigMap", "Job", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"},
+    ),
+    PersistentDisk: (disk, {"Disk", "PersistentVolume"}),
+    Postgres: (postgres, {"PersistentVolumeClaim", "Secret", "StatefulSet", "Service", "NetworkPolicy"}),
+    ServingNamespace: (serving, {"Secret", "ConfigMap", "NetworkPolicy"}),
+    TeiEmbeddings: (
+        lambda: TeiEmbeddings("embeddings", model_args("embeddings"), opts=cluster_provider()),
+        {"PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"},
+    ),
+    VllmModel: (
+        lambda: VllmModel(
+            "coder-chat",
+            VllmModelArgs(model=model_args("coder-chat"), machine_type="g2-standard-8"),
+            opts=cluster_provider(),
+        ),
+        {"PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"},
+    ),
+}
+
+every_component = pytest.mark.parametrize("component", list(ALONE), ids=lambda c: c.__name__)
+
+
+def test_every_component_is_tried_alone_and_has_a_file_of_its_own() -> None:
+    found: dict[type, str] = {}
+    for module in pkgutil.iter_modules(components.__path__, "components."):
+        for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(cls, pulumi.ComponentResource) and cls.__module__ == module.name:
+                found[cls] = module.name
+    assert set(found) == set(ALONE)
+    assert len(set(found.values())) == len(found)
+
+
+@every_component
+def test_a_component_works_alone_and_is_the_parent_of_all_its_parts(
+    component: type[pulumi.ComponentResource],
+) -> None:
+    make, kinds = ALONE[component]
+    records = recorded_alone(make)
+    whole = records.all(component.__name__)
+    assert len(whole) == 1
+    parts = [r for r in records.resources if r.parent == whole[0].urn]
+    assert {p.short_type for p in parts} == kinds
+    strays = [r.name for r in records.resources if r.custom and r not in parts and r.type.split(":")[0] != "pulumi"]
+    assert strays == []
+
+
+@every_component
+def test_a_component_gives_every_output_that_it_declares(component: type[pulumi.ComponentResource]) -> None:
+    declared: set[str] = set(vars(component).get("__annotations__", {}))
+
+    def program() -> None:
+        made = ALONE[component][0]()
+        missing = [name for name in declared if getattr(made, name, None) is None]
+        assert missing == []
+
+    recorded_alone(program)
+
+
+def test_a_pool_of_machines_without_a_gpu_is_refused() -> None:
+    args = GkeL4NodePoolArgs(
+        cluster="c",
+        zone="us-central1-a",
+        machine=SYSTEM_MACHINES["e2-standard-4"],
+        max_nodes=1,
+        min_driver="580.65",
+        service_account="nodes@example.iam",
+        after=[],
+    )
+    with pytest.raises(ValueError, match="e2-standard-4 has no GPU"):
+        recorded_alone(lambda: GkeL4NodePool("l4", args, opts=in_gcp()))

@@ -1,0 +1,336 @@
+"""The program as a whole: providers, names, secrets, data that stays, and a catalog entry that brings all of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import pytest
+import yaml
+from google.protobuf import json_format
+
+from models.catalog import CATALOG, GROUPS, Group
+from models.spec import Evidence, Licence, ModelSpec, PerToken, Source
+from ops.plan import engine
+from stacks.secrets import SECRETS
+from tests.support import (
+    NAME_LABEL,
+    PROJECT_DIR,
+    SERVED_ALIASES,
+    Records,
+    config,
+    object_name,
+    recorded,
+    recorded_with_catalog,
+    strings,
+)
+
+UP = ("coder-chat:replicas=1", "embeddings:replicas=1", "gateway.replicas=2")
+EVERY_SHAPE = [(), UP, ("gateway.database=cloud-sql",), ("gpuQuota=0",), ("retainWeights=false",)]
+CLUSTER_SCOPED = {"Namespace", "PersistentVolume"}
+
+in_every_shape = pytest.mark.parametrize("assignments", EVERY_SHAPE, ids=lambda a: " ".join(a) or "as committed")
+on_every_stack = pytest.mark.parametrize("stack", ["ai-dev", "local"])
+
+
+# --- nothing is left to an engine to make up -------------------------------------------------------------------
+
+
+@in_every_shape
+def test_every_kubernetes_object_has_name_namespace_and_provider(assignments: tuple[str, ...]) -> None:
+    records = recorded(*assignments)
+    assert records.kubernetes
+    for resource in records.kubernetes:
+        metadata = resource.inputs["metadata"]
+        assert metadata["name"]
+        assert ("namespace" in metadata) != (resource.short_type in CLUSTER_SCOPED), resource.name
+        assert records.provider_of(resource) in ("data", "workloads"), resource.name
+        assert "generateName" not in metadata
+
+
+@in_every_shape
+def test_every_cloud_object_has_an_explicit_provider_of_the_stack_s_project(assignments: tuple[str, ...]) -> None:
+    records = recorded(*assignments)
+    for resource in records.resources:
+        if resource.type.startswith("gcp:"):
+            assert records.provider_of(resource) == "gcp", resource.name
+    provider = next(r for r in records.resources if r.type == "pulumi:providers:gcp")
+    assert provider.inputs["project"] == "your-gcp-project"
+
+
+@on_every_stack
+def test_objects_of_one_kind_have_names_of_their_own(stack: str) -> None:
+    records = recorded(stack=stack)
+    names = [
+        (r.type, r.inputs.get("metadata", {}).get("namespace"), object_name(r)) for r in records.resources if r.custom
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_default_providers_are_off_and_every_update_refreshes() -> None:
+    project = yaml.safe_load((PROJECT_DIR / "Pulumi.yaml").read_text())
+    assert project["options"]["refresh"] == "always"
+    assert project["config"]["pulumi:disable-default-providers"]["value"] == ["*"]
+    # The CLI would abort on a declared type alone, first, and without a remedy.
+    assert not any(key in entry for entry in project["config"].values() for key in ("type", "items", "default"))
+
+
+def test_the_program_asks_nothing_of_a_provider() -> None:
+    """The recording monitor refuses every invoke and call, and a run succeeds."""
+    with pytest.raises(NotImplementedError, match="cannot answer calls"):
+        engine._NoMocks().call(cast("Any", type("Args", (), {"token": "t"})))  # pyright: ignore[reportPrivateUsage]
+    assert recorded().resources
+
+
+@on_every_stack
+def test_data_and_workloads_go_through_two_providers_of_one_fixed_cluster(stack: str) -> None:
+    records = recorded(stack=stack)
+    data, workloads = (
+        next(r.inputs for r in records.resources if r.type == "pulumi:providers:kubernetes" and r.name == name)
+        for name in ("data", "workloads")
+    )
+    flags = ("enablePatchForce", "enableConfigMapMutable", "enableSecretMutable")
+    for flag in flags:
+        assert flag not in data
+        assert workloads[flag] == "true"
+    assert data["upsertExistingObjects"] == workloads["upsertExistingObjects"] == "true"
+    assert data["clusterIdentifier"] == workloads["clusterIdentifier"]
+    assert "[unknown]" not in data["clusterIdentifier"]  # a changed endpoint replaces nothing
+    assert data["kubeconfig"] == workloads["kubeconfig"]
+
+
+def test_the_local_stack_never_uses_the_current_context() -> None:
+    records = recorded(stack="local")
+    for provider in (r for r in records.resources if r.type == "pulumi:providers:kubernetes"):
+        assert provider.inputs["context"] == "ai-platform-embedded"
+        assert provider.inputs["kubeconfig"].endswith("kubeconfig")
+    assert not [r.name for r in records.resources if r.type.startswith("gcp:")]
+
+
+# --- order -----------------------------------------------------------------------------------------------------
+
+
+def test_objects_wait_for_their_namespace_and_namespaces_for_nodes() -> None:
+    records = recorded()
+    namespaces = {r.inputs["metadata"]["name"]: r for r in records.all("Namespace")}
+    assert set(namespaces) == {"serving", "gateway"}
+    for resource in records.kubernetes:
+        if namespace := resource.inputs["metadata"].get("namespace"):
+            assert records.waits_for(resource, namespaces[namespace]), resource.name
+    for pool in records.all("NodePool"):
+        assert all(records.waits_for(namespace, pool) for namespace in namespaces.values())
+
+
+# --- what stays ------------------------------------------------------------------------------------------------
+
+
+@on_every_stack
+def test_a_destroy_takes_neither_namespaces_nor_claims_nor_what_reads_the_database(stack: str) -> None:
+    records = recorded(stack=stack)
+    kept = {(r.short_type, object_name(r)) for r in records.resources if r.retain_on_delete}
+    assert kept >= {
+        *(("PersistentVolumeClaim", f"{alias}-model-cache") for alias in SERVED_ALIASES),
+        *{("Namespace", "serving"), ("Namespace", "gateway"), ("PersistentVolumeClaim", "litellm-db-data")},
+        *{("Secret", "litellm-database"), ("Secret", "litellm-salt-key")},
+    }
+    for resource in records.resources:
+        if resource.retain_on_delete:
+            assert records.provider_of(resource) == "data", resource.name
+
+
+def test_what_is_kept_is_adopted_and_never_imported() -> None:
+    """`import` of a claim plans a replacement: the engine's upsert adopts it instead."""
+    source = "".join(p.read_text() for room in ("components", "stacks") for p in (PROJECT_DIR / room).glob("*.py"))
+    assert "import_=" not in source
+
+
+def test_both_namespaces_enforce_pod_security_restricted_and_say_why() -> None:
+    for namespace in recorded().all("Namespace"):
+        metadata = namespace.inputs["metadata"]
+        for mode in ("enforce", "audit", "warn"):
+            assert metadata["labels"][f"pod-security.kubernetes.io/{mode}"] == "restricted"
+        assert metadata["annotations"]["ai-platform/pod-security"].startswith("restricted, since ")
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------
+
+KEY_CANARY = "sk-canary-of-an-editor-0123456789"
+
+
+def _canary(key: str) -> str:
+    return f"{SECRETS[key].prefix}canary-{key}-0123456789"
+
+
+class _Wire(engine.RecordingMonitor):
+    """Keeps what goes over the wire, wrappers and all."""
+
+    seen: list[tuple[Any, Any]] = []  # noqa: RUF012  one per test
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        _Wire.seen.append((request, json_format.MessageToDict(request.object)))
+        return super().RegisterResource(request)
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """Registrations of a run in which every secret has a value of its own."""
+    real = engine.engine_config
+
+    def with_canaries(raw: Any) -> tuple[dict[str, str], list[str]]:
+        values, keys = real(raw)
+        editors = json.dumps(dict.fromkeys(("editor", "smoke"), KEY_CANARY))
+        secret = {f"{raw.project}:{key}": _canary(key) for key in SECRETS} | {f"{raw.project}:keyValues": editors}
+        return {**values, **secret}, sorted({*keys, *secret})
+
+    monkeypatch.setattr(engine, "engine_config", with_canaries)
+    monkeypatch.setattr(engine, "RecordingMonitor", _Wire)
+    _Wire.seen.clear()
+    spec = CATALOG["coder-chat"]
+    assert spec.weights is not None
+    gated = spec.model_copy(update={"weights": spec.weights.model_copy(update={"gated": True})})
+    recorded_with_catalog(config(), {**CATALOG, "coder-chat": gated})
+    return list(_Wire.seen)
+
+
+def _clear(value: Any) -> Iterator[str]:
+    """Texts outside of secret wrappers."""
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[str, Any]", value)
+        if "1b47061264138c4ac30d75fd1eb44270" in mapping.values():  # the signature of a secret on Pulumi's wire
+            return
+        for inner in mapping.values():
+            yield from _clear(inner)
+    elif isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            yield from _clear(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_no_secret_leaves_the_program_outside_of_a_secret_wrapper(wire: list[tuple[Any, Any]]) -> None:
+    values = [*(_canary(key) for key in SECRETS), KEY_CANARY]
+    forms = {form for v in values for form in (v, base64.b64encode(v.encode()).decode())}
+    everything = " ".join(text for _, inputs in wire for text in strings(inputs))
+    for value in values:
+        assert base64.b64encode(value.encode()).decode() in everything  # it does arrive, wrapped
+    for request, inputs in wire:
+        for text in _clear(inputs):
+            assert not any(form in text for form in forms), request.name
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "secret"),
+    [
+        ("gateway-litellm-master-key", "key", "litellmMasterKey"),
+        ("gateway-litellm-salt-key", "key", "litellmSaltKey"),
+        ("gateway-litellm-database", "password", "databasePassword"),
+        ("gateway-vllm-api-key", "api-key", "servingApiKey"),
+        ("serving-vllm-api-key", "api-key", "servingApiKey"),
+        ("serving-hugging-face-token", "token", "huggingFaceToken"),
+    ],
+)
+def test_every_secret_holds_its_own_value(wire: list[tuple[Any, Any]], name: str, key: str, secret: str) -> None:
+    inputs = next(inputs for request, inputs in wire if request.name == name)
+    data = inputs["data"].get("value", inputs["data"])
+    value = data[key]["value"] if isinstance(data[key], dict) else data[key]
+    assert base64.b64decode(value).decode() == _canary(secret)
+
+
+def test_a_recording_shows_no_secret() -> None:
+    for secret in recorded().all("Secret"):
+        assert secret.inputs["data"] == "[secret]"
+    texts = list(strings([recorded().outputs, *(r.inputs for r in recorded().resources)]))
+    assert not [t for t in texts if "placeholder" in t and t != "your-gcp-project"]
+
+
+# --- outputs, and refusals -------------------------------------------------------------------------------------
+
+
+def test_the_stack_says_where_the_gateway_is_and_what_runs() -> None:
+    outputs = recorded(*UP).outputs
+    assert outputs["gatewayUrl"] == "http://litellm.gateway.svc.cluster.local:4000/v1"
+    assert outputs["models"] == SERVED_ALIASES
+    assert outputs["modelsUp"] == ["coder-chat", "embeddings"]
+    assert "--dns-endpoint" in outputs["kubectlLogin"]
+
+
+def test_a_refused_config_registers_nothing_and_exits_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("pulumi.log.error", said.append)
+    monkeypatch.setattr(engine, "RecordingMonitor", _Wire)
+    _Wire.seen.clear()
+    with pytest.raises(SystemExit) as end:
+        engine.run_main(config("coder-chatt:replicas=1", "gpuQuota=-1"), PROJECT_DIR)
+    assert end.value.code == 1
+    assert len(said) == 2  # one line of the engine's log a problem
+    assert {request.type for request, _ in _Wire.seen} <= {"pulumi:pulumi:Stack"}
+    assert "Traceback" not in capsys.readouterr().err
+
+
+# --- one entry is all a model needs ----------------------------------------------------------------------------
+
+
+def entry(alias: str, like: str) -> ModelSpec:
+    """A model that nobody wrote code for."""
+    source = Source(facts="all", where="a test", evidence=Evidence.MEMORY)
+    return CATALOG[like].model_copy(
+        update={
+            "alias": alias,
+            "group": "new-group",
+            "model_id": f"org/{alias}",
+            "served_name": f"{alias}-engine",
+            "price": PerToken(input_usd_per_mtok=3, output_usd_per_mtok=7),
+            "licence": Licence(name="MIT", commercial_use=True, source=source),
+            "sources": (source,),
+        }
+    )
+
+
+@pytest.mark.parametrize("like", ["coder-chat", "embeddings"])
+def test_a_new_catalog_entry_deploys_everything_without_another_line_of_code(like: str) -> None:
+    catalog = {**CATALOG, "newcomer": entry("newcomer", like)}
+    groups = {**GROUPS, "new-group": Group(summary="new")}
+    raw = config("groups.new-group=true", "newcomer:replicas=1")
+    records = recorded_with_catalog(raw, catalog, groups)
+    before = {r.urn for r in recorded().resources}
+    added = [r for r in records.resources if r.urn not in before]
+    component = next(r for r in added if not r.custom)
+    assert (component.name, component.type) == ("newcomer", _component_of(like))
+    assert sorted(r.short_type for r in added if r.custom) == [
+        "Deployment",
+        "NetworkPolicy",
+        "PersistentVolumeClaim",
+        "Service",
+    ]
+    assert {r.parent for r in added if r.custom} == {component.urn}
+    config_map = records.manifest("ConfigMap", "litellm-config")["data"]["config.yaml"]
+    registered = yaml.safe_load(config_map)["model_list"][-1]
+    assert registered["model_name"] == "newcomer"
+    assert registered["litellm_params"]["model"] == "openai/newcomer-engine"
+    assert registered["litellm_params"]["input_cost_per_token"] == pytest.approx(3e-6)
+    assert records.pod("newcomer").labels[NAME_LABEL] == "newcomer"
+
+
+def _component_of(alias: str) -> str:
+    records = recorded()
+    return next(r.type for r in records.resources if r.name == alias and not r.custom)
+
+
+def test_every_engine_that_runs_here_has_a_component() -> None:
+    from models.spec import ExternalProvider
+    from stacks import program
+
+    engines = {type(spec.engine) for spec in CATALOG.values()} - {ExternalProvider}
+    assert engines <= set(program._COMPONENTS)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_the_order_of_the_catalog_is_the_order_of_the_gateway_whatever_is_up() -> None:
+    def order(records: Records) -> list[str]:
+        rendered = yaml.safe_load(records.manifest("ConfigMap", "litellm-config")["data"]["config.yaml"])
+        return [m["model_name"] for m in rendered["model_list"]]
+
+    assert order(recorded()) == order(recorded("qwen-local:replicas=1")) == SERVED_ALIASES
