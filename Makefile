@@ -62,6 +62,9 @@ $(SYNCED): requirements.lock pyproject.toml | $(UV)
 	@$(UV) venv -q --allow-existing --python '>=3.11' .venv
 	@VIRTUAL_ENV=.venv $(UV) pip sync -q --compile-bytecode --require-hashes requirements.lock
 	@VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --no-build-isolation -e .
+	@$(RUN)/python -m compileall -q components models ops stacks
+	@echo "preparing the SDKs for fast plans (ops/plan/fast_imports.py), a few seconds, once" >&2
+	@$(RUN)/ops plan --stack ai-dev > /dev/null 2>&1 || true
 	@touch $@
 
 .tools/uv/bin/uv:

@@ -30,6 +30,11 @@ _COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its number is the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and arguments[:1] == ["plan"]:
+        # Before anything imports an SDK, and only in a process of its own.
+        from ops.plan import fast_imports  # noqa: PLC0415
+
+        fast_imports.install()
     parser = argparse.ArgumentParser(prog="ops", description="Operate the ai-platform.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in _COMMANDS.items():

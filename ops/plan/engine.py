@@ -21,6 +21,7 @@ from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import (
+    SETTINGS,
     _get_callbacks,  # pyright: ignore[reportPrivateUsage]
     set_root_resource,
 )
@@ -193,6 +194,10 @@ def run(raw: RawConfig, program: Callable[[], Any]) -> Recording:
         asyncio.get_running_loop().set_default_executor(_OnThisThread())
         # Inside the loop's own context, so that one run leaves nothing behind for the next.
         REHEARSAL.set(True)
+        # A run that failed has left tasks of its own loop.
+        left = cast("Any", SETTINGS)
+        left.rpc_manager.clear()
+        left.outputs.clear()
         pulumi.runtime.config.set_all_config(config, secret_keys)
         mocks.set_mocks(
             _NoMocks(), project=raw.project, stack=raw.stack, preview=True, monitor=monitor, logger=_silent()
