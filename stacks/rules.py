@@ -83,6 +83,8 @@ def _quota(plan: Plan) -> Iterator[Problem]:
     """The sum over all models: each alone may be within the quota."""
     platform = plan.settings.platform
     up = [m for m in plan.models if m.state is State.UP and m.gpus]
+    if not platform.gpu_quota:
+        return  # there is no pool at all: told by another rule
     slots = platform.gpu_quota * platform.gpu_sharing_clients
     wanted = sum(model.gpus for model in up)
     if wanted <= slots:
