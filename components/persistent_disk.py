@@ -11,7 +11,7 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
 from components.never_shrink import DATABASE_SETTING, never_shrinks
-from components.place import Place
+from components.place import Place, StaticVolume
 from components.pods import gib
 
 
@@ -36,7 +36,7 @@ class PersistentDisk(pulumi.ComponentResource):
     next `pulumi up` goes on with it.
     """
 
-    volume: core.PersistentVolume
+    volume: StaticVolume
 
     def __init__(self, name: str, args: PersistentDiskArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:gke:PersistentDisk", name, None, opts)
@@ -59,7 +59,7 @@ class PersistentDisk(pulumi.ComponentResource):
                 core.NodeSelectorRequirementArgs(key="topology.gke.io/zone", operator="In", values=[args.zone])
             ]
         )
-        self.volume = core.PersistentVolume(
+        volume = core.PersistentVolume(
             args.name,
             metadata=meta.ObjectMetaArgs(name=args.name),
             spec=core.PersistentVolumeSpecArgs(
@@ -79,4 +79,5 @@ class PersistentDisk(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions.merge(args.place.keeping(self), pulumi.ResourceOptions(depends_on=[disk])),
         )
+        self.volume = StaticVolume(args.name, volume)
         self.register_outputs({})

@@ -28,6 +28,17 @@ class Place:
         )
 
 
+@dataclass(frozen=True)
+class StaticVolume:
+    """A PersistentVolume that was made beforehand.
+
+    The name is plain: before there is a cluster, a preview knows nothing of what the object itself would answer.
+    """
+
+    name: str
+    volume: pulumi.Resource
+
+
 def restricted_namespace(name: str, data: pulumi.ProviderResource) -> core.Namespace:
     """A namespace at Pod Security "restricted", kept on destroy: deleting it would delete its claims."""
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}

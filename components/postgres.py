@@ -12,7 +12,7 @@ from pulumi_kubernetes.meta import v1 as meta
 from components.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER, Database
 from components.network_policies import allow, app_peer, ingress
 from components.never_shrink import DATABASE_SETTING, never_shrinks
-from components.place import Place
+from components.place import Place, StaticVolume
 from components.pods import (
     NAME_LABEL,
     container_security,
@@ -47,7 +47,7 @@ class PostgresArgs:
     gib: int
     password: pulumi.Input[str]
     clients: tuple[str, ...]
-    volume: core.PersistentVolume | None = None
+    volume: StaticVolume | None = None
 
 
 class Postgres(pulumi.ComponentResource):
@@ -78,10 +78,14 @@ class Postgres(pulumi.ComponentResource):
                 resources=core.VolumeResourceRequirementsArgs(requests={"storage": gib(args.gib)}),
                 # Empty means no class at all: bind to exactly the volume named.
                 storage_class_name="" if args.volume else None,
-                volume_name=args.volume.metadata.name if args.volume else None,
+                volume_name=args.volume.name if args.volume else None,
             ),
             opts=pulumi.ResourceOptions.merge(
-                args.place.keeping(self), pulumi.ResourceOptions(hooks=never_shrinks(CLAIM, DATABASE_SETTING))
+                args.place.keeping(self),
+                pulumi.ResourceOptions(
+                    depends_on=[args.volume.volume] if args.volume else None,
+                    hooks=never_shrinks(CLAIM, DATABASE_SETTING),
+                ),
             ),
         )
         run_volume, run_mount = scratch("run", "/var/run/postgresql", "16Mi")

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
 from itertools import chain, islice
+from typing import TypedDict
 
 from models.machines import G2_MACHINES, GPUS
 from models.spec import (

@@ -150,7 +150,8 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
         kubeconfig, context, identifier = base.kubeconfig, None, base.cluster_identifier
     else:
         kubeconfig, context = platform.kubeconfig, platform.kube_context
-        identifier = f"{plan.settings.project}/{plan.settings.stack}"
+        # Another context is another cluster, where everything has to be made; another address of it is not.
+        identifier = f"{plan.settings.project}/{plan.settings.stack}/{platform.kube_context}"
     data = k8s.Provider(
         "data",
         kubeconfig=kubeconfig,
