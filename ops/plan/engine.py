@@ -195,9 +195,7 @@ def run(raw: RawConfig, program: Callable[[], Any]) -> Recording:
         # Inside the loop's own context, so that one run leaves nothing behind for the next.
         REHEARSAL.set(True)
         # A run that failed has left tasks of its own loop.
-        left = cast("Any", SETTINGS)
-        left.rpc_manager.clear()
-        left.outputs.clear()
+        cast("Any", SETTINGS).outputs.clear()
         pulumi.runtime.config.set_all_config(config, secret_keys)
         mocks.set_mocks(
             _NoMocks(), project=raw.project, stack=raw.stack, preview=True, monitor=monitor, logger=_silent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import inspect
 import pkgutil
@@ -31,7 +32,7 @@ from models.catalog import CATALOG
 from models.cold_start import cold_start
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
 from models.needs import needs
-from tests.support import cluster_provider, place, recorded_alone
+from tests.support import cluster_provider, place, recorded_alone, strings
 
 
 def in_gcp() -> pulumi.ResourceOptions:
@@ -203,6 +204,18 @@ def test_a_component_gives_every_output_that_it_declares(component: type[pulumi.
         assert missing == []
 
     recorded_alone(program)
+
+
+@every_component
+def test_a_component_marks_what_it_is_given_as_a_secret_even_if_its_caller_did_not(
+    component: type[pulumi.ComponentResource],
+) -> None:
+    given = ("some-password", "some-master-key", "some-salt-key", "some-upstream-key", "some-key-value")
+    given += ("some-api-key", "some-hub-token")
+    forms = [form for value in given for form in (value, base64.b64encode(value.encode()).decode())]
+    for resource in recorded_alone(ALONE[component][0]).resources:
+        for text in strings(resource.inputs):
+            assert not any(form in text for form in forms), resource.name
 
 
 def test_a_pool_of_machines_without_a_gpu_is_refused() -> None:
