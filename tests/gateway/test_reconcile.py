@@ -521,5 +521,7 @@ def test_a_proxy_killed_in_between_only_delays_it_and_comes_back_with_its_keys_a
         assert "trying again" in log
         assert set(job.keys()) == {entry["alias"] for entry in MANY}
         ask(twin.client(tenant), SERVED[ALIAS])
+        # Spend is counted after the answer: the next call is judged by it once it is written.
+        assert twin.spend(tenant, 2 * cost) == pytest.approx(2 * cost)
         with pytest.raises(openai.UnprocessableEntityError):
             ask(twin.client(tenant), SERVED[ALIAS])
