@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
+from ops.plan import REFUSED
 from ops.plan.config_files import ConfigFileError, load
 from ops.plan.data import plan_data
 from ops.plan.diff import PlanData, compare
@@ -27,7 +28,6 @@ from stacks.admission import admit
 from stacks.problems import Problem
 from stacks.settings import RawConfig
 
-REFUSED = 2
 _SUFFIXES = (".json", ".yaml", ".yml")
 
 
