@@ -75,12 +75,12 @@ def platform(cluster: EmbeddedCluster) -> Iterator[Platform]:
     """The cluster as a stack finds it: nothing of the platform is there, and nothing is left after the test."""
     yield Platform(cluster)
     cluster.start_api_server()
-    cluster.up()
     kinds = "deployment,statefulset,cronjob,job,pod,pvc"
     for name in NAMESPACES:
         cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", "--timeout=60s")
     cluster.kubectl("delete", "namespace", *NAMESPACES, "--ignore-not-found", "--timeout=60s")
     cluster.kubectl("delete", "pv", "--all", "--timeout=60s")
+    cluster.up()  # with the default nodes, now that no pod is on another
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ class Engine:
     def output(self, *arguments: str) -> str:
         """What a command prints to its standard output."""
         done = self._completed(arguments)
-        assert done.returncode == 0, f"pulumi {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"pulumi {' '.join(arguments)}: ...{(done.stdout + done.stderr)[-4000:]}"
         return done.stdout
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 300) -> Outcome:
