@@ -71,8 +71,10 @@ def namespace(cluster: EmbeddedCluster) -> Iterator[Namespace]:
 
 
 @pytest.fixture
-def platform(cluster: EmbeddedCluster) -> Iterator[Platform]:
+def platform(request: pytest.FixtureRequest, cluster: EmbeddedCluster) -> Iterator[Platform]:
     """The cluster as a stack finds it: nothing of the platform is there, and nothing is left after the test."""
+    if "deploys" in request.fixturenames and (reason := engine.why_unavailable()):
+        pytest.skip(reason)  # before there is anything to take down
     yield Platform(cluster)
     cluster.start_api_server()
     kinds = "deployment,statefulset,cronjob,job,pod,pvc"
@@ -85,9 +87,7 @@ def platform(cluster: EmbeddedCluster) -> Iterator[Platform]:
 
 @pytest.fixture
 def deploys(platform: Platform, tmp_path: Path) -> Callable[[str], Engine]:
-    """Makes a stack on the real engine, deployed to the platform's cluster; skips where there is none."""
-    if reason := engine.why_unavailable():
-        pytest.skip(reason)
+    """Makes a stack on the real engine, deployed to the platform's cluster."""
     return lambda stack: Engine.prepared(tmp_path, stack, platform.cluster)
 
 

@@ -135,23 +135,11 @@ class Engine:
     @contextmanager
     def running(self, *arguments: str) -> Generator[subprocess.Popen[str]]:
         """A command under way; it and all that it started is gone afterwards."""
-        with (self.folder / "running.log").open("w") as log:
-            process = subprocess.Popen(
-                self._command(arguments),
-                cwd=self.folder / "project",
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-            try:
-                yield process
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        with (
+            (self.folder / "running.log").open("w") as log,
+            self._started(arguments, stdout=log, stderr=subprocess.STDOUT) as process,
+        ):
+            yield process
 
     @property
     def printed(self) -> str:
@@ -159,16 +147,28 @@ class Engine:
         return (self.folder / "running.log").read_text()
 
     def _completed(self, arguments: tuple[str, ...], timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        with self._started(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            printed, complaints = process.communicate(timeout=timeout)
+            return subprocess.CompletedProcess(process.args, process.returncode, printed, complaints)
+
+    @contextmanager
+    def _started(self, arguments: tuple[str, ...], **streams: Any) -> Generator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
             self._command(arguments),
             cwd=self.folder / "project",
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
             text=True,
-            timeout=timeout,
-            check=False,
+            start_new_session=True,
+            **streams,
         )
+        try:
+            yield process
+        finally:
+            # An engine that was killed leaves its providers behind.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
         stack = [] if arguments[:2] == ("stack", "init") else ["--stack", self.stack]

@@ -91,7 +91,8 @@ def test_fifty_swaps_in_one_update_each_complete_without_a_deadlock(platform: Pl
         alias = ("coder-chat", "coder-agent")[turn % 2]
         platform.apply(*changed(plans[turn % 2 - 1], plans[turn % 2]))
         platform.rolled_out(f"deployment/{alias}")
-        assert platform.nodes_of(alias) == [GPU_NODE]
+    assert platform.nodes_of("coder-agent") == [GPU_NODE]
+    assert not platform.pods("coder-chat")
 
 
 def test_a_new_version_of_a_running_model_takes_the_gpu_over_from_the_old_one(platform: Platform) -> None:

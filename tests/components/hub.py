@@ -7,9 +7,11 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.quiet_server import QuietServer
 
 REPO = "some-org/some-model"
 
@@ -34,7 +36,7 @@ class Hub:
         self.requests: list[str] = []  # "GET /some-org/some-model/resolve/<commit>/config.json"
         self.authorizations: set[str] = set()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = QuietServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
 
     @property

@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 from models.catalog import CATALOG
 from models.spec import ModelSpec, PerToken, Task, TeiEngine
+from tests.quiet_server import QuietServer
 
 Json = dict[str, Any]
 USAGE = {"prompt_tokens": 40, "completion_tokens": 10}
@@ -63,7 +64,7 @@ class Server:
         class Handler(_Handler):
             owner = server
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self.url = f"http://127.0.0.1:{self.port}"

@@ -6,7 +6,7 @@ import argparse
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from models.catalog import CATALOG
 from models.images import LITELLM
 from ops import pin
+from tests.quiet_server import QuietServer
 
 COMMIT = "c0ffee" + "0" * 34
 DIGEST = "sha256:" + "ab" * 32
@@ -56,7 +57,7 @@ class _Sources(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def sources() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Sources)
+    server = QuietServer(("127.0.0.1", 0), _Sources)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
