@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ops.cluster.control_plane import EmbeddedCluster
 from stacks.secrets import DATABASE_PASSWORD, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey, key_value
@@ -165,10 +165,9 @@ class Engine:
         try:
             yield process
         finally:
-            # An engine that was killed leaves its providers behind.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
+            _end_session(process.pid)
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
         stack = [] if arguments[:2] == ("stack", "init") else ["--stack", self.stack]
@@ -190,6 +189,10 @@ class Engine:
         }
 
 
-def by_name(resources: list[State], kind: str) -> dict[str, State]:
-    """Resources of one kind (`Deployment`) by the name that the program gave them."""
-    return {cast("str", r["urn"]).rsplit("::", 1)[1]: r for r in resources if r["type"].rsplit(":", 1)[-1] == kind}
+def _end_session(session: int) -> None:
+    """End what a killed engine leaves behind: its plugins have process groups of their own, and its session."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # After the name in parentheses: state, parent, group, session.
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                os.kill(int(stat.parent.name), signal.SIGKILL)
