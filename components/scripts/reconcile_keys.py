@@ -426,7 +426,7 @@ def reconcile(gateway: Gateway, desired: Desired, values: Mapping[str, str], dea
                 return 3
             say(f"trying again in {wait:.1f} s: {reason}")
             time.sleep(wait)
-            wait = min(wait * 2, 15)
+            wait = min(wait * 2, 5)
         except RefusedError as reason:
             say(f"refused: {reason}")
             return 1

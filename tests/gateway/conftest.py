@@ -81,10 +81,15 @@ def launch_proxy(
 
 @dataclass(frozen=True)
 class Replicas:
-    """Two proxies on one database; the second is up when somebody waits for it."""
+    """Two proxies on one database. The second starts while the first is at work already."""
 
     first: Proxy
-    second: Proxy
+    starting: Proxy
+
+    @property
+    def second(self) -> Proxy:
+        """The other one, once it is up."""
+        return self.starting.wait()
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +102,8 @@ def proxy(postgres: Postgres, launch_proxy: LaunchProxy) -> Proxy:
 def replicas(postgres: Postgres, launch_proxy: LaunchProxy) -> Replicas:
     """Two of one gateway, for the tests that break one of them or their database."""
     url = _new_database(postgres)
-    first = launch_proxy(url)
-    second = launch_proxy(url, first.master_key, first.salt_key)
-    return Replicas(first.wait(), second.wait())
+    first = launch_proxy(url).wait()
+    return Replicas(first, launch_proxy(url, first.master_key, first.salt_key))
 
 
 def _new_database(postgres: Postgres) -> str:

@@ -72,6 +72,7 @@ class Environment:
             "HOME": str(self.path),
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(HERE / "startup"),
             "PRISMA_BINARY_CACHE_DIR": str(self.path / "prisma"),
             "PRISMA_QUERY_ENGINE_BINARY": str(self.path / "prisma" / "query-engine.js"),
             "PRISMA_SCHEMA_ENGINE_BINARY": str(self.path / "prisma" / "schema-engine.js"),

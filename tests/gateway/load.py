@@ -100,6 +100,7 @@ def measure(clients: list[int], seconds: float) -> None:
                 database_url=postgres.url("load"),
                 master_key=master_key(),
                 salt_key=master_key(),
+                variables={"PYTHONPATH": ""},  # collects garbage as it does in the cluster
             )
             with proxy.launch().wait():
                 limits = {"max_budget": 1e6, "budget_duration": "30d", "rpm_limit": 10**9, "tpm_limit": 10**12}

@@ -15,6 +15,8 @@ from tests.gateway.conftest import LaunchProxy, Replicas
 from tests.gateway.postgres import Postgres
 from tests.gateway.proxy import Proxy, call
 from tests.gateway.rendered import SERVED
+from tests.gateway.test_keys import USAGE as EXPECTED
+from tests.gateway.test_keys import served_at_once
 from tests.gateway.test_routes import CHAT, USAGE, ask, price
 from tests.gateway.upstream import Behaviour, Upstream
 
@@ -32,57 +34,6 @@ def usage(upstream: Upstream) -> Iterator[None]:
 
 def chat(proxy: Proxy, key: str) -> Any:
     return ask(proxy.client(key), SPEC)
-
-
-# --- replicas ----------------------------------------------------------------------------------------------------
-
-
-def test_a_second_replica_knows_a_new_key_its_spend_and_its_budget(replicas: Replicas) -> None:
-    key = replicas.first.make_key([ALIAS], max_budget=COST * 0.5)
-    chat(replicas.second, key)
-    assert replicas.first.spend(key, COST) == pytest.approx(COST)
-    with pytest.raises(openai.UnprocessableEntityError):
-        chat(replicas.first, key)
-
-
-# --- the database away -------------------------------------------------------------------------------------------
-
-
-def test_while_the_database_is_away_known_keys_are_served_and_others_told_to_come_back(
-    replicas: Replicas, postgres: Postgres
-) -> None:
-    proxy = replicas.first
-    known, unknown = proxy.make_key([ALIAS], max_budget=COST * 3.5), proxy.make_key([ALIAS])
-    chat(proxy, known)
-    assert proxy.spend(known, COST) == pytest.approx(COST)
-    postgres.stop()
-    try:
-        for _ in range(3):
-            chat(proxy, known)
-        body = {"model": ALIAS, "messages": CHAT}
-        started = time.monotonic()
-        with ThreadPoolExecutor() as pool:
-            pending = [
-                pool.submit(call, f"{proxy.url}/v1/chat/completions", key, body)
-                for key in (unknown, "sk-made-up-0000000000")
-            ]
-        answers = [answer.result() for answer in pending]
-        assert time.monotonic() - started < 15
-        assert [(answer.status, answer.error["type"]) for answer in answers] == [(503, "no_db_connection")] * 2
-        # What was spent meanwhile is counted where it is decided.
-        with pytest.raises(openai.UnprocessableEntityError):
-            chat(proxy, known)
-    finally:
-        postgres.start()
-    # The log has every call. The key's own total in the database lacks what could not be written: LiteLLM drops it.
-    database, token = proxy.database_url.rpartition("/")[2], hashlib.sha256(known.encode()).hexdigest()
-    logged = (
-        f"""SELECT count(*), sum(spend) FROM "LiteLLM_SpendLogs" WHERE api_key = '{token}' AND status = 'success'"""  # noqa: S608
-    )
-    rows = eventually(lambda: postgres.sql(logged, database)[0], lambda row: row[0] == "4")
-    assert float(rows[1]) == pytest.approx(4 * COST)
-    eventually(lambda: call(f"{proxy.url}/health/readiness", "").status, lambda status: status == 200)
-    chat(proxy, unknown)
 
 
 T = TypeVar("T")
@@ -132,3 +83,67 @@ def test_a_restored_dump_with_the_same_salt_key_has_every_key_its_spend_and_its_
     token = hashlib.sha256(key.encode()).hexdigest()
     spend = f"""SELECT spend FROM "LiteLLM_VerificationToken" WHERE token = '{token}'"""  # noqa: S608
     assert float(postgres.sql(spend, "restored")[0][0]) >= 2 * COST
+
+
+# --- replicas ----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_replica_knows_a_new_key_its_spend_and_its_budget(replicas: Replicas) -> None:
+    key = replicas.first.make_key([ALIAS], max_budget=COST * 0.5)
+    chat(replicas.second, key)
+    assert replicas.first.spend(key, COST) == pytest.approx(COST)
+    with pytest.raises(openai.UnprocessableEntityError):
+        chat(replicas.first, key)
+
+
+def test_two_replicas_each_let_through_what_fits_until_they_hear_of_each_other(
+    replicas: Replicas, upstream: Upstream
+) -> None:
+    """Without Redis only the replica that takes a call knows its reservation: the overrun is once more, and ends."""
+    both = [replicas.first, replicas.second]
+    cost = price(SPEC, EXPECTED)
+    key = replicas.first.make_key([ALIAS], max_budget=cost * 3.5)
+    served = served_at_once(both, upstream, key, 24, max_tokens=EXPECTED.completion)
+    assert served == 2 * 4
+    assert replicas.first.spend(key, served * cost) == pytest.approx(served * cost)
+    assert served_at_once(both, upstream, key, 4, max_tokens=EXPECTED.completion) == 0
+
+
+# --- the database away -------------------------------------------------------------------------------------------
+
+
+def test_while_the_database_is_away_known_keys_are_served_and_others_told_to_come_back(
+    replicas: Replicas, postgres: Postgres
+) -> None:
+    proxy = replicas.first
+    known, unknown = proxy.make_key([ALIAS], max_budget=COST * 3.5), proxy.make_key([ALIAS])
+    chat(proxy, known)
+    assert proxy.spend(known, COST) == pytest.approx(COST)
+    postgres.stop()
+    try:
+        for _ in range(3):
+            chat(proxy, known)
+        body = {"model": ALIAS, "messages": CHAT}
+        started = time.monotonic()
+        with ThreadPoolExecutor() as pool:
+            pending = [
+                pool.submit(call, f"{proxy.url}/v1/chat/completions", key, body)
+                for key in (unknown, "sk-made-up-0000000000")
+            ]
+        answers = [answer.result() for answer in pending]
+        assert time.monotonic() - started < 15
+        assert [(answer.status, answer.error["type"]) for answer in answers] == [(503, "no_db_connection")] * 2
+        # What was spent meanwhile is counted where it is decided.
+        with pytest.raises(openai.UnprocessableEntityError):
+            chat(proxy, known)
+    finally:
+        postgres.start()
+    # The log has every call. The key's own total in the database lacks what could not be written: LiteLLM drops it.
+    database, token = proxy.database_url.rpartition("/")[2], hashlib.sha256(known.encode()).hexdigest()
+    logged = (
+        f"""SELECT count(*), sum(spend) FROM "LiteLLM_SpendLogs" WHERE api_key = '{token}' AND status = 'success'"""  # noqa: S608
+    )
+    rows = eventually(lambda: postgres.sql(logged, database)[0], lambda row: row[0] == "4")
+    assert float(rows[1]) == pytest.approx(4 * COST)
+    eventually(lambda: call(f"{proxy.url}/health/readiness", "").status, lambda status: status == 200)
+    chat(proxy, unknown)

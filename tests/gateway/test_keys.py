@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -186,13 +186,13 @@ def test_a_client_cannot_choose_the_models_address(field: str, proxy: Proxy, ups
     assert not seen
 
 
-def served_at_once(proxy: Proxy, upstream: Upstream, key: str, calls: int, **declared: Any) -> int:
-    """How many of so many simultaneous calls come through to the model."""
-    client = proxy.client(key)
+def served_at_once(proxies: Sequence[Proxy], upstream: Upstream, key: str, calls: int, **declared: Any) -> int:
+    """How many of so many simultaneous calls, taken by the replicas in turn, come through to the model."""
+    clients = [proxy.client(key) for proxy in proxies]
 
-    def one(_: int) -> None:
+    def one(number: int) -> None:
         try:
-            client.chat.completions.create(model=ALIAS, messages=CHAT, **declared)
+            clients[number % len(clients)].chat.completions.create(model=ALIAS, messages=CHAT, **declared)
         except openai.UnprocessableEntityError:
             return
 
@@ -213,4 +213,4 @@ def test_of_simultaneous_calls_only_those_that_fit_and_the_one_that_crosses_are_
 ) -> None:
     """LiteLLM reserves the most that a call may cost; of one that declares nothing, the model's whole context."""
     key = proxy.make_key([ALIAS], max_budget=COST * 3.5)
-    assert served_at_once(proxy, upstream, key, 12, **declared) == served
+    assert served_at_once([proxy], upstream, key, 12, **declared) == served

@@ -91,11 +91,12 @@ class Upstream:
     @contextmanager
     def behaving(self, served_name: str, behaviour: Behaviour) -> Generator[None]:
         """Answer `served_name` so for the length of the block."""
+        before = self._behaviours.get(served_name, Behaviour())
         self._behaviours[served_name] = behaviour
         try:
             yield
         finally:
-            del self._behaviours[served_name]
+            self._behaviours[served_name] = before
 
     @contextmanager
     def recording(self) -> Generator[list[Seen]]:
