@@ -111,6 +111,7 @@ def deploy(plan: Plan) -> None:
             image=site.image(LITELLM),
             desired=desired_access(plan),
             values={alias: settings.key_value_output(alias) for alias in plan.settings.platform.keys},
+            master_key=settings.secret_output(MASTER_KEY),
             after=[gateway.proxy],
         ),
         opts=site.opts,

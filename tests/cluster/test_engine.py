@@ -24,9 +24,9 @@ from ops.cluster.nodes import DEFAULT_NODES, NodeShape
 from ops.plan.config_files import load
 from ops.plan.engine import SECRET_TEXT, UNKNOWN_TEXT, Registered, run_main
 from stacks.program import GATEWAY, SERVING
-from stacks.secrets import SALT_KEY
+from stacks.secrets import SALT_KEY, key_value
 from tests.cluster.conftest import eventually
-from tests.cluster.engine import Engine, State
+from tests.cluster.engine import Engine, State, secret_of_test
 from tests.cluster.lossy_proxy import lossy_proxy
 from tests.cluster.platform import GPU_NODE, NAMESPACES, SYSTEM_NODE, Platform
 
@@ -171,6 +171,21 @@ def test_bringing_a_model_up_changes_nothing_else_but_what_the_gateway_knows_of_
     engine.up()
     assert platform.is_up("coder-chat")
     assert platform.uids(GATEWAY, "pods") == before
+
+
+def test_another_value_of_a_key_is_taken_over_by_the_update_that_brings_it(
+    platform: Platform, deploys: Deploys
+) -> None:
+    engine = deploys("local")
+    engine.up()
+    before = platform.uids(GATEWAY, "job")
+    secret = key_value("smoke")
+    engine.run("config", "set-all", "--path", f"--secret={secret.key}={secret_of_test(secret)}again")
+    assert shown(engine.changes()) == {"Secret gateway-litellm-keys": "update", "Job litellm-keys": "replace"}
+    engine.up()
+    after = platform.uids(GATEWAY, "job")  # and perhaps one that the CronJob has just made
+    assert {name.rpartition("-")[0] for name in before if after[name] != before[name]} == {"litellm-keys"}
+    assert_converged(engine, platform)
 
 
 def test_the_gateway_scales_to_two_and_back(platform: Platform, deploys: Deploys) -> None:

@@ -125,7 +125,12 @@ def gateway() -> LiteLlmGateway:
 
 def gateway_keys() -> GatewayKeys:
     args = GatewayKeysArgs(
-        namespace="proxy", image="litellm:1", desired={"keys": []}, values={"a": "some-key-value"}, after=[]
+        namespace="proxy",
+        image="litellm:1",
+        desired={"keys": []},
+        values={"a": "some-key-value"},
+        master_key="some-master-key",
+        after=[],
     )
     return GatewayKeys("k", args, opts=cluster_provider())
 

@@ -176,12 +176,19 @@ class _Wire(engine.RecordingMonitor):
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
     """Registrations of a run in which every secret has a value of its own."""
+    return _registrations(monkeypatch, {"editor": KEY_CANARY, "smoke": KEY_CANARY})
+
+
+def _registrations(
+    monkeypatch: pytest.MonkeyPatch, key_values: Mapping[str, str], **others: str
+) -> list[tuple[Any, Any]]:
     real = engine.engine_config
 
     def with_canaries(raw: Any) -> tuple[dict[str, str], list[str]]:
         values, keys = real(raw)
-        editors = json.dumps(dict.fromkeys(("editor", "smoke"), KEY_CANARY))
-        secret = {f"{raw.project}:{key}": _canary(key) for key in SECRETS} | {f"{raw.project}:keyValues": editors}
+        editors = json.dumps(key_values)
+        secrets = {**{key: _canary(key) for key in SECRETS}, **others, "keyValues": editors}
+        secret = {f"{raw.project}:{key}": value for key, value in secrets.items()}
         return {**values, **secret}, sorted({*keys, *secret})
 
     monkeypatch.setattr(engine, "engine_config", with_canaries)
@@ -236,6 +243,20 @@ def test_every_secret_holds_its_own_value(wire: list[tuple[Any, Any]], name: str
     data = inputs["data"].get("value", inputs["data"])
     value = data[key]["value"] if isinstance(data[key], dict) else data[key]
     assert base64.b64decode(value).decode() == _canary(secret)
+
+
+def test_another_value_of_a_key_runs_its_job_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def triggers(editor: str, **others: str) -> dict[str, str]:
+        with monkeypatch.context() as patch:
+            seen = _registrations(patch, {"editor": editor, "smoke": KEY_CANARY}, **others)
+        return {r.name: r.replacement_trigger.string_value for r, _ in seen if r.HasField("replacement_trigger")}
+
+    once, again, other = (triggers(value) for value in (KEY_CANARY, KEY_CANARY, KEY_CANARY + "0"))
+    assert once.keys() == {"litellm-keys"}
+    assert once == again != other
+    # It is plain in the state, so it must be of no use to somebody who guesses a value.
+    assert once != triggers(KEY_CANARY, litellmMasterKey=_canary("litellmMasterKey") + "0")
+    assert KEY_CANARY not in once["litellm-keys"]
 
 
 def test_a_recording_shows_no_secret() -> None:

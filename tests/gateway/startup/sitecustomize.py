@@ -9,6 +9,12 @@ import random
 gc.set_threshold(50_000, 20, 1000)
 atexit.register(gc.freeze)  # before the interpreter's last look at all of it
 
-# LiteLLM writes spend every PROXY_BATCH_WRITE_AT seconds and up to 5 more, which it draws as it starts: as few as can be.
+# LiteLLM writes spend every PROXY_BATCH_WRITE_AT seconds and up to 5 more, which it draws as it starts: none more.
 _draw = random.randint
-random.randint = lambda a, b: a if (a, b) == (0, 5) else _draw(a, b)
+
+
+def _least(low: int, high: int) -> int:
+    return low if (low, high) == (0, 5) else _draw(low, high)
+
+
+random.randint = _least
