@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from components.pods import (
     secret_env,
     timeouts,
 )
-from components.secrets import opaque_secret
+from components.secrets import READS, fingerprint_output, opaque_secret
 from models.cold_start import pull_seconds
 from models.images import LITELLM
 from models.needs import Needs
@@ -48,7 +47,8 @@ class GatewayKeysArgs:
     image: str
     desired: Mapping[str, Any]
     values: Mapping[str, pulumi.Input[str]]
-    master_key: pulumi.Input[str]  # of the gateway; the pods take it from the gateway's own Secret
+    master_key: pulumi.Input[str]  # the pods take it from the gateway's own Secret
+    salt_key: pulumi.Input[str]  # what keeps the values' fingerprint from being guessed
     after: Sequence[pulumi.Resource]
 
 
@@ -78,7 +78,16 @@ class GatewayKeys(pulumi.ComponentResource):
         job = batch.JobSpecArgs(
             backoff_limit=2,
             active_deadline_seconds=budget,
-            template=core.PodTemplateSpecArgs(metadata=meta.ObjectMetaArgs(labels=labels(APP, "gateway")), spec=pod),
+            template=core.PodTemplateSpecArgs(
+                metadata=meta.ObjectMetaArgs(
+                    labels=labels(APP, "gateway"),
+                    annotations={
+                        # No alias has a space.
+                        READS: fingerprint_output({**args.values, "master key": args.master_key}, args.salt_key)
+                    },
+                ),
+                spec=pod,
+            ),
         )
         batch.Job(
             APP,
@@ -88,9 +97,6 @@ class GatewayKeys(pulumi.ComponentResource):
                 parent=self,
                 depends_on=[config, values, *args.after],
                 custom_timeouts=timeouts(budget + 60),
-                # Its name says what is to be done, and nothing of the values.
-                replacement_trigger=_fingerprint(args.values, args.master_key),
-                delete_before_replace=True,
             ),
         )
         batch.CronJob(
@@ -156,17 +162,3 @@ class GatewayKeys(pulumi.ComponentResource):
                 tmp_volume,
             ],
         )
-
-
-def _fingerprint(values: Mapping[str, pulumi.Input[str]], master_key: pulumi.Input[str]) -> pulumi.Output[str]:
-    """Another one whenever a value changes; of no use to who reads it in the state without the master key.
-
-    Plain, because the engine cannot show a preview as JSON with a secret in this place (CLI 3.259.0 panics).
-    """
-
-    def mac(found: Mapping[str, str]) -> str:
-        text = json.dumps({alias: found[f"key {alias}"] for alias in values}, sort_keys=True)
-        return hmac.digest(found["master"].encode(), text.encode(), "sha256").hex()
-
-    keyed = {f"key {alias}": value for alias, value in values.items()}
-    return pulumi.Output.unsecret(pulumi.Output.all(master=master_key, **keyed).apply(mac))

@@ -38,7 +38,7 @@ from components.pods import (
 )
 from components.registration import PORT as MODEL_PORT
 from components.registration import Registration
-from components.secrets import opaque_secret
+from components.secrets import READS, fingerprint_output, opaque_secret
 from components.serving_namespace import API_KEY, API_KEY_SECRET
 from models.cold_start import pull_seconds
 from models.images import LITELLM
@@ -274,8 +274,13 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 template=core.PodTemplateSpecArgs(
                     metadata=meta.ObjectMetaArgs(
                         labels=labels(APP, "gateway"),
-                        # LiteLLM reads its file at start only, so another file has to be another pod.
-                        annotations={"ai-platform/config": _digest(json.dumps(files, sort_keys=True))},
+                        annotations={
+                            # LiteLLM reads its file at start only, so another file has to be another pod.
+                            "ai-platform/config": _digest(json.dumps(files, sort_keys=True)),
+                            READS: fingerprint_output(
+                                {MASTER_SECRET: args.master_key, API_KEY_SECRET: args.upstream_api_key}, args.salt_key
+                            ),
+                        },
                     ),
                     spec=self._pod(container, [config, state, _TMP[0]]),
                 ),

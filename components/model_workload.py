@@ -32,6 +32,7 @@ from components.pods import (
     timeouts,
 )
 from components.registration import PORT, Registration, registration
+from components.secrets import READS
 from components.serving_namespace import HF_TOKEN, HF_TOKEN_SECRET, STAGING_CONFIG_MAP, STAGING_PROGRAM
 from models.cold_start import ColdStart
 from models.needs import TMP_GIB, Needs
@@ -55,6 +56,7 @@ class ModelArgs:
     needs: Needs
     cold_start: ColdStart
     claim_gib: int
+    api_key_mark: pulumi.Input[str]  # another one whenever the key that the engine asks for is another one
     keep_weights: bool = True
     gateway_namespace: str
     metrics_namespaces: tuple[str, ...] = ("gmp-system",)
@@ -185,7 +187,9 @@ def model_objects(
             revision_history_limit=2,
             selector=meta.LabelSelectorArgs(match_labels={NAME_LABEL: spec.alias}),
             template=core.PodTemplateSpecArgs(
-                metadata=meta.ObjectMetaArgs(labels=labels(spec.alias, _COMPONENT)),
+                metadata=meta.ObjectMetaArgs(
+                    labels=labels(spec.alias, _COMPONENT), annotations={READS: args.api_key_mark}
+                ),
                 spec=core.PodSpecArgs(
                     automount_service_account_token=False,
                     # A Service named vllm would set VLLM_PORT and kill the engine.

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import base64
+import hmac
+import json
 from collections.abc import Mapping
 
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
 from components.pods import metadata
+
+# Annotation of a pod template: a pod reads a Secret when it starts, so another value has to be another pod.
+READS = "ai-platform/secrets"
+
+
+def fingerprint(values: Mapping[str, str], key: str) -> str:
+    """Another one whenever a value changes; tells nothing of the values to who does not know the key."""
+    return hmac.digest(key.encode(), json.dumps(values, sort_keys=True).encode(), "sha256").hex()
+
+
+def fingerprint_output(values: Mapping[str, pulumi.Input[str]], key: pulumi.Input[str]) -> pulumi.Output[str]:
+    """`fingerprint` of what the engine knows. A secret, so that a plan, which does not, shows the same as a preview."""
+    found = pulumi.Output.all(key, pulumi.Output.all(**values))
+    return pulumi.Output.secret(found.apply(lambda both: fingerprint(both[1], both[0])))
 
 
 def _encode(value: str) -> str:

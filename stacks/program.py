@@ -18,6 +18,7 @@ from components.model_workload import ModelArgs
 from components.place import Place, restricted_namespace
 from components.postgres import Postgres, PostgresArgs
 from components.registration import Registration
+from components.secrets import fingerprint_output
 from components.serving_namespace import ServingNamespace, ServingNamespaceArgs
 from components.tei_embeddings import TeiEmbeddings
 from components.vllm_model import VllmModel, VllmModelArgs
@@ -82,7 +83,8 @@ def deploy(plan: Plan) -> None:
     ServingNamespace(
         SERVING, ServingNamespaceArgs(namespace=SERVING, api_key=api_key, hugging_face_token=token), opts=site.opts
     )
-    registrations, up = _models(plan, site)
+    api_key_mark = fingerprint_output({"api-key": api_key}, settings.secret_output(SALT_KEY))
+    registrations, up = _models(plan, site, api_key_mark)
     password = settings.secret_output(DATABASE_PASSWORD)
     place = site.place(GATEWAY)
     gateway = LiteLlmGateway(
@@ -112,6 +114,7 @@ def deploy(plan: Plan) -> None:
             desired=desired_access(plan),
             values={alias: settings.key_value_output(alias) for alias in plan.settings.platform.keys},
             master_key=settings.secret_output(MASTER_KEY),
+            salt_key=settings.secret_output(SALT_KEY),
             after=[gateway.proxy],
         ),
         opts=site.opts,
@@ -198,7 +201,9 @@ class _Deployed:
     deployment: pulumi.Resource
 
 
-def _model_args(plan: Plan, site: _Site, model: PlannedModel, load: Workload) -> ModelArgs:
+def _model_args(
+    plan: Plan, site: _Site, model: PlannedModel, load: Workload, api_key_mark: pulumi.Output[str]
+) -> ModelArgs:
     return ModelArgs(
         spec=model.spec,
         place=site.place(SERVING),
@@ -206,6 +211,7 @@ def _model_args(plan: Plan, site: _Site, model: PlannedModel, load: Workload) ->
         needs=load.needs,
         cold_start=load.cold_start,
         claim_gib=load.claim_gib,
+        api_key_mark=api_key_mark,
         keep_weights=plan.settings.platform.retain_weights,
         gateway_namespace=GATEWAY,
         mirrors=site.mirrors,
@@ -232,7 +238,9 @@ _COMPONENTS: Mapping[type, Callable[[Plan, ModelArgs, _Site, Sequence[pulumi.Res
 }
 
 
-def _models(plan: Plan, site: _Site) -> tuple[list[Registration], list[pulumi.Resource]]:
+def _models(
+    plan: Plan, site: _Site, api_key_mark: pulumi.Output[str]
+) -> tuple[list[Registration], list[pulumi.Resource]]:
     """Every model of an enabled group; those going up wait until those at zero have let go of the GPU.
 
     Returns the registrations, and the Deployments of models that come up.
@@ -244,7 +252,10 @@ def _models(plan: Plan, site: _Site) -> tuple[list[Registration], list[pulumi.Re
         if model.workload is None:
             continue
         deployed = _COMPONENTS[type(model.spec.engine)](
-            plan, _model_args(plan, site, model, model.workload), site, tuple(released) if model.gpus else ()
+            plan,
+            _model_args(plan, site, model, model.workload, api_key_mark),
+            site,
+            tuple(released) if model.gpus else (),
         )
         registrations[model.spec.alias] = deployed.registration
         if model.replicas:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
+from components.secrets import READS
 from ops.plan.engine import UNKNOWN_TEXT, Registered
 
 # What others refer to comes first; claims and volumes apart, since a pruning apply must never own them.
@@ -32,10 +34,16 @@ def is_kubernetes(resource: Registered) -> bool:
     return resource.type.startswith("kubernetes:")
 
 
-def manifests(resources: Sequence[Registered]) -> list[dict[str, Any]]:
-    """Every Kubernetes object but Secrets, in the order to apply them."""
-    objects = [_without_pulumi(dict(r.inputs)) for r in resources if is_kubernetes(r) and r.short_type != "Secret"]
-    return sorted(objects, key=_rank)
+Fingerprint = Callable[[Mapping[str, Any]], str | None]
+
+
+def manifests(resources: Sequence[Registered], fingerprint: Fingerprint = lambda _: None) -> list[dict[str, Any]]:
+    """Every Kubernetes object but Secrets, in the order to apply them.
+
+    `fingerprint` stands in a workload for the values of secrets that its pods read. A plan has none, so none stands.
+    """
+    objects = [dict(r.inputs) for r in resources if is_kubernetes(r) and r.short_type != "Secret"]
+    return sorted((_reading(_without_pulumi(manifest), fingerprint) for manifest in objects), key=_rank)
 
 
 def secret_references(resources: Sequence[Registered]) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -46,12 +54,12 @@ def secret_references(resources: Sequence[Registered]) -> list[tuple[str, str, t
             namespace = resource.inputs["metadata"].get("namespace", "")
             if resource.short_type == "Secret":
                 keys.setdefault((namespace, resource.inputs["metadata"]["name"]), set())
-            for name, key in _read_keys(resource.inputs):
+            for name, key in read_keys(resource.inputs):
                 keys.setdefault((namespace, name), set()).add(key)
     return sorted((namespace, name, tuple(sorted(found))) for (namespace, name), found in keys.items())
 
 
-def _read_keys(value: Any) -> Iterator[tuple[str, str]]:
+def read_keys(value: Any) -> Iterator[tuple[str, str]]:
     """Name and key of every Secret value that a pod reads, by environment or as a file."""
     if isinstance(value, Mapping):
         mapping = cast("Mapping[str, Any]", value)
@@ -60,10 +68,10 @@ def _read_keys(value: Any) -> Iterator[tuple[str, str]]:
         for item in mapping.get("items", ()) if "secretName" in mapping else ():
             yield mapping["secretName"], item["key"]
         for inner in mapping.values():
-            yield from _read_keys(inner)
+            yield from read_keys(inner)
     elif isinstance(value, list):
         for inner in cast("list[Any]", value):
-            yield from _read_keys(inner)
+            yield from read_keys(inner)
 
 
 def _rank(manifest: Mapping[str, Any]) -> tuple[int, str, str]:
@@ -82,6 +90,26 @@ def _without_pulumi(manifest: dict[str, Any]) -> dict[str, Any]:
     # In the order in which people write and read them.
     first = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata}
     return {**first, **{key: value for key, value in manifest.items() if key not in first}}
+
+
+def pod_template(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The pod template of a workload, of a CronJob's Job too."""
+    spec: dict[str, Any] = manifest.get("spec") or {}
+    return spec.get("template") or (pod_template(spec["jobTemplate"]) if "jobTemplate" in spec else None)
+
+
+def _reading(manifest: dict[str, Any], fingerprint: Fingerprint) -> dict[str, Any]:
+    """With the fingerprint of the secrets that it reads in place of the masked one."""
+    template = pod_template(manifest)
+    if template is None or READS not in template["metadata"].get("annotations", {}):
+        return manifest
+    manifest = copy.deepcopy(manifest)
+    metadata: dict[str, Any] = (pod_template(manifest) or {})["metadata"]
+    metadata["annotations"][READS] = fingerprint(manifest)
+    metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if value is not None}
+    if not metadata["annotations"]:
+        del metadata["annotations"]
+    return manifest
 
 
 def unknown_paths(value: Any, path: str = "") -> Iterator[str]:

@@ -14,12 +14,14 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
+from components.secrets import fingerprint
 from ops.cluster.binaries import Say
 from ops.plan.engine import Registered
-from ops.plan.manifests import is_kubernetes, manifests
+from ops.plan.manifests import is_kubernetes, manifests, read_keys
 from ops.up.errors import UpError
 from ops.up.secrets import SecretObject, existing
 from ops.up.site import Kubectl, Object
+from stacks.secrets import SALT_KEY
 
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim")  # in no set, so never pruned
 APPLY_SET = "ai-platform"  # the ConfigMap in each namespace that stands for its set
@@ -41,7 +43,7 @@ def deploy(
 
     Raises UpError where the API server refuses an object, or a workload is not available in its time.
     """
-    objects = manifests(resources)
+    objects = manifests(resources, lambda manifest: _reads(manifest, secrets, values))
     kept = [manifest for manifest in objects if manifest["kind"] in KEPT]
     rest = {_identity(manifest): manifest for manifest in objects if manifest["kind"] not in KEPT}
     say(f"applying {len(kept)} namespaces and claims, {len(secrets)} Secrets, {len(rest)} other objects")
@@ -159,6 +161,13 @@ def _apply_secrets(kubectl: Kubectl, secrets: Sequence[SecretObject], values: Ma
     found = {(secret.namespace, secret.name): there.get("data") for secret, there in existing(secrets, kubectl)}
     differing = [s for s in secrets if found.get((s.namespace, s.name)) != s.data(values)]
     _apply(kubectl, [{**s.manifest, "data": s.data(values)} for s in differing], "--force-conflicts")
+
+
+def _reads(manifest: Mapping[str, Any], secrets: Sequence[SecretObject], values: Mapping[str, str]) -> str:
+    """What stands in a workload for the secrets that its pods read: another value is another pod."""
+    names, namespace = {name for name, _ in read_keys(manifest)}, manifest["metadata"]["namespace"]
+    read = {s.name: json.dumps(s.data(values)) for s in secrets if s.namespace == namespace and s.name in names}
+    return fingerprint(read, values[SALT_KEY.key])
 
 
 def _clear_the_way(kubectl: Kubectl, job: Object) -> None:

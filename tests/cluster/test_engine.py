@@ -24,7 +24,7 @@ from ops.cluster.nodes import DEFAULT_NODES, NodeShape
 from ops.plan.config_files import load
 from ops.plan.engine import SECRET_TEXT, UNKNOWN_TEXT, Registered, run_main
 from stacks.program import GATEWAY, SERVING
-from stacks.secrets import SALT_KEY, key_value
+from stacks.secrets import MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey, key_value
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import Engine, State, secret_of_test
 from tests.cluster.lossy_proxy import lossy_proxy
@@ -179,13 +179,42 @@ def test_another_value_of_a_key_is_taken_over_by_the_update_that_brings_it(
     engine = deploys("local")
     engine.up()
     before = platform.uids(GATEWAY, "job")
-    secret = key_value("smoke")
-    engine.run("config", "set-all", "--path", f"--secret={secret.key}={secret_of_test(secret)}again")
-    assert shown(engine.changes()) == {"Secret gateway-litellm-keys": "update", "Job litellm-keys": "replace"}
+    rotate(engine, key_value("smoke"))
+    assert shown(engine.changes()) == {
+        "Secret gateway-litellm-keys": "update",
+        "Job litellm-keys": "replace",
+        "CronJob litellm-keys": "update",
+    }
     engine.up()
     after = platform.uids(GATEWAY, "job")  # and perhaps one that the CronJob has just made
     assert {name.rpartition("-")[0] for name in before if after[name] != before[name]} == {"litellm-keys"}
     assert_converged(engine, platform)
+
+
+@pytest.mark.parametrize(
+    ("secret", "restarted"),
+    [(MASTER_KEY, {(GATEWAY, "litellm")}), (SERVING_API_KEY, {(GATEWAY, "litellm"), (SERVING, "coder-chat")})],
+    ids=lambda value: getattr(value, "key", ""),
+)
+def test_another_value_of_a_secret_restarts_the_pods_that_read_it(
+    platform: Platform, deploys: Deploys, secret: SecretKey, restarted: set[tuple[str, str]]
+) -> None:
+    def pods() -> dict[tuple[str, str], set[str]]:
+        apps = [(GATEWAY, "litellm"), (GATEWAY, "litellm-db"), (SERVING, "coder-chat")]
+        return {app: {pod["metadata"]["uid"] for pod in platform.pods(app[1], app[0])} for app in apps}
+
+    engine = deploys("local")
+    engine.up("coder-chat:replicas=1")
+    before = pods()
+    rotate(engine, secret)
+    engine.up()
+    eventually(lambda: {app for app, uids in pods().items() if not uids & before[app]} == restarted)
+    assert_converged(engine, platform)
+
+
+def rotate(engine: Engine, secret: SecretKey) -> None:
+    """Another value in the config."""
+    engine.run("config", "set-all", "--path", f"--secret={secret.key}={secret_of_test(secret)}again")
 
 
 def test_the_gateway_scales_to_two_and_back(platform: Platform, deploys: Deploys) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 from ops import cli
 from ops.cluster.control_plane import EmbeddedCluster
 from stacks.program import GATEWAY, SERVING
+from tests.cluster.conftest import eventually
 from tests.cluster.platform import NAMESPACES, Manifest, Platform
 from tests.support import PROJECT_DIR
 
@@ -159,9 +160,30 @@ def test_another_salt_than_the_datas_is_refused_and_another_admin_key_is_not(
     assert "remove litellmSaltKey" in capsys.readouterr().err
     assert secrets(platform) == before
     file.write_text(json.dumps({**original, "litellmMasterKey": "sk-another-key-of-some-length"}))
+    gateway, job = platform.uids(GATEWAY, "pods"), platform.uids(GATEWAY, "job")
     assert stack.up() == 0
     changed = {name for name, data in secrets(platform).items() if data != before[name]}
     assert changed == {f"{GATEWAY}/litellm-master-key"}
+    # Only the proxy and the reconcile job read it.
+    eventually(lambda: _apps(gateway.items() - platform.uids(GATEWAY, "pods").items()) == {"litellm"})
+    gone = job.items() - platform.uids(GATEWAY, "job").items()
+    assert {name.rpartition("-")[0] for name, _ in gone} == {"litellm-keys"}
+
+
+def test_another_value_of_a_key_runs_its_job_again(stack: Stack, platform: Platform) -> None:
+    assert stack.up() == 0
+    before = platform.uids(GATEWAY, "job")
+    file = stack.project / ".local" / "secrets.json"
+    original = json.loads(file.read_text())
+    file.write_text(json.dumps({**original, "keyValues.smoke": "sk-another-value-of-some-length"}))
+    assert stack.up() == 0
+    after = platform.uids(GATEWAY, "job")
+    assert {name.rpartition("-")[0] for name in before if after.get(name) != before[name]} == {"litellm-keys"}
+
+
+def _apps(pods: Iterable[tuple[str, str]]) -> set[str]:
+    """Of Deployments' pods, by name and UID."""
+    return {name.rsplit("-", 2)[0] for name, _ in pods if "keys" not in name}
 
 
 def test_a_migration_that_failed_is_run_again(stack: Stack, platform: Platform) -> None:

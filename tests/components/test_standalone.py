@@ -48,6 +48,7 @@ def model_args(alias: str) -> ModelArgs:
         needs=needs(spec),
         cold_start=cold_start(spec),
         claim_gib=20,
+        api_key_mark="some-mark",
         gateway_namespace="proxy",
     )
 
@@ -130,6 +131,7 @@ def gateway_keys() -> GatewayKeys:
         desired={"keys": []},
         values={"a": "some-key-value"},
         master_key="some-master-key",
+        salt_key="some-salt-key",
         after=[],
     )
     return GatewayKeys("k", args, opts=cluster_provider())

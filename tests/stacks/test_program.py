@@ -11,9 +11,11 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
+from components.secrets import READS
 from models.catalog import CATALOG, GROUPS, Group
 from models.spec import Evidence, Licence, ModelSpec, PerToken, Source
 from ops.plan import engine
+from ops.plan.manifests import pod_template
 from stacks.secrets import SECRETS
 from tests.support import (
     NAME_LABEL,
@@ -187,7 +189,7 @@ def _registrations(
     def with_canaries(raw: Any) -> tuple[dict[str, str], list[str]]:
         values, keys = real(raw)
         editors = json.dumps(key_values)
-        secrets = {**{key: _canary(key) for key in SECRETS}, **others, "keyValues": editors}
+        secrets = {**{key: _canary(key) for key in SECRETS}, "keyValues": editors, **others}
         secret = {f"{raw.project}:{key}": value for key, value in secrets.items()}
         return {**values, **secret}, sorted({*keys, *secret})
 
@@ -245,18 +247,42 @@ def test_every_secret_holds_its_own_value(wire: list[tuple[Any, Any]], name: str
     assert base64.b64decode(value).decode() == _canary(secret)
 
 
-def test_another_value_of_a_key_runs_its_job_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def triggers(editor: str, **others: str) -> dict[str, str]:
-        with monkeypatch.context() as patch:
-            seen = _registrations(patch, {"editor": editor, "smoke": KEY_CANARY}, **others)
-        return {r.name: r.replacement_trigger.string_value for r, _ in seen if r.HasField("replacement_trigger")}
+def _fingerprints(registrations: list[tuple[Any, Any]]) -> dict[str, str]:
+    """What each workload was told of the secrets that its pods read."""
+    found: dict[str, str] = {}
+    for request, inputs in registrations:
+        if template := pod_template(inputs):
+            wrapped = template["metadata"].get("annotations", {}).get(READS)
+            if wrapped:
+                found[f"{request.type.rpartition(':')[2]} {request.name}"] = wrapped["value"]
+    return found
 
-    once, again, other = (triggers(value) for value in (KEY_CANARY, KEY_CANARY, KEY_CANARY + "0"))
-    assert once.keys() == {"litellm-keys"}
-    assert once == again != other
-    # It is plain in the state, so it must be of no use to somebody who guesses a value.
-    assert once != triggers(KEY_CANARY, litellmMasterKey=_canary("litellmMasterKey") + "0")
-    assert KEY_CANARY not in once["litellm-keys"]
+
+_KEYS = {"Job litellm-keys", "CronJob litellm-keys"}
+_MODELS = {f"Deployment {alias}" for alias in SERVED_ALIASES}
+
+
+@pytest.mark.parametrize(
+    ("key", "restarted"),
+    [
+        ("litellmMasterKey", {"Deployment litellm", *_KEYS}),
+        ("servingApiKey", {"Deployment litellm", *_MODELS}),
+        ("huggingFaceToken", set[str]()),
+        ("keyValues", _KEYS),
+    ],
+)
+def test_another_value_of_a_secret_restarts_what_reads_it_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, key: str, restarted: set[str]
+) -> None:
+    def run(**others: str) -> dict[str, str]:
+        with monkeypatch.context() as patch:
+            return _fingerprints(_registrations(patch, {"editor": KEY_CANARY, "smoke": KEY_CANARY}, **others))
+
+    before = run()
+    assert run() == before
+    value = json.dumps({"editor": KEY_CANARY + "0", "smoke": KEY_CANARY}) if key == "keyValues" else _canary(key) + "0"
+    after = run(**{key: value})
+    assert {name for name in after if after[name] != before[name]} == restarted
 
 
 def test_a_recording_shows_no_secret() -> None:
