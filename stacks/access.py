@@ -7,7 +7,8 @@ from typing import Any
 
 from models.spec import ModelSpec, Task
 from stacks.plan import Plan, PlannedModel, State
-from stacks.problems import Notice, Problem, did_you_mean, nearest
+from stacks.problems import Notice, Problem, config_path, did_you_mean, nearest
+from stacks.secrets import KEY_VALUES
 from stacks.sections import Access
 
 # What a model may stand in for. A base model's completions are nobody else's, and embeddings of another model
@@ -103,9 +104,10 @@ def access_problems(plan: Plan) -> Iterator[Problem]:
                 f"pulumi config set --path '{path}.maxBudgetUsd' 10",
             )
     for alias in plan.settings.key_values - platform.keys.keys():
+        secret = config_path(project, KEY_VALUES, alias)
         yield Problem(
-            f"the secret {project}:keyValues.{alias} is the value of a key that is not in {project}:keys",
-            f"pulumi config rm --path '{project}:keyValues.{alias}'",
+            f"the secret {secret} is the value of a key that is not in {project}:keys",
+            f"pulumi config rm --path '{secret}'",
         )
     yield from _fallback_problems(plan, catalog)
 
@@ -168,7 +170,15 @@ def access_notices(plan: Plan) -> Iterator[Notice]:
                 f"pulumi config set --path '{project}:keys.{first}.models[{len(key.models)}]' {model.spec.alias}",
             )
     for alias, entry in platform.keys.items():
-        listed = expand(plan, entry.models)
+        listed = _effective(plan, entry.models, entry.team)
+        for refused in expand(plan, entry.models):
+            if refused not in listed:
+                models = len(platform.teams[entry.team or ""].models)
+                yield Notice(
+                    f"key {alias} lists {refused}, and its team {entry.team} does not: a call is refused until the "
+                    "team lists it too",
+                    f"pulumi config set --path '{project}:teams.{entry.team}.models[{models}]' {refused}",
+                )
         for model in registered(plan):
             if model.spec.alias in listed and model.fallback and model.fallback not in listed:
                 yield Notice(
@@ -176,7 +186,7 @@ def access_notices(plan: Plan) -> Iterator[Notice]:
                     f"{model.spec.alias} is off, it gets the error instead",
                     f"pulumi config set --path '{project}:keys.{alias}.models[{len(entry.models)}]' {model.fallback}",
                 )
-        if not listed:
+        if not expand(plan, entry.models):
             yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+
+def masked(text: str) -> str:
+    """Without what looks like a key: one that was pasted into the wrong place is no reason to show it in a log too."""
+    return re.sub(r"(sk-|hf_)[A-Za-z0-9_-]{8,}", r"\1...", text)
 
 
 @dataclass(frozen=True)
@@ -13,6 +19,10 @@ class Problem:
 
     message: str  # "coder-chat:replicas is 2, but the quota is 1 GPU"
     remedy: str  # "pulumi config set coder-chat:replicas 1"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", masked(self.message))
+        object.__setattr__(self, "remedy", masked(self.remedy))
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}"
@@ -25,8 +35,25 @@ class Notice:
     message: str
     remedy: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", masked(self.message))
+
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
+
+
+def config_path(namespace: str, first: str, *rest: str | int) -> str:
+    """A key of config, or a place inside one, as `pulumi config --path` takes it: `ai-platform:keys.ci.models[0]`."""
+    path = f"{namespace}:{first}"
+    for part in rest:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif re.fullmatch(r"[\w-]+", part):
+            path += f".{part}"
+        else:
+            quoted = part.replace("\\", "\\\\").replace('"', '\\"')
+            path += f'["{quoted}"]'
+    return path
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -55,8 +55,30 @@ def _day(value: object) -> date:
         raise ValueError("must be a day such as 2026-08-20") from None
 
 
+def _period(value: str) -> str:
+    """A period that LiteLLM keeps, of those that it takes.
+
+    It starts hours anew at multiples of their number within a day, so that 48h would be a day and 5h sometimes four
+    hours; it knows months one at a time; and it looks every ten minutes. Source: litellm_core_utils/duration_parser.py
+    of 1.106.2, held to it in tests/gateway/test_periods.py.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,8})(s|m|h|d|mo)", value)
+    if match is None:
+        raise ValueError("must be a period such as 12h, 7d, 30d or 1mo")
+    number, unit = int(match[1]), match[2]
+    if (unit == "h" and 24 % number == 0) or (unit == "d" and number <= _MAX_DAYS) or value == "1mo":
+        return value
+    hours = number * {"s": 1 / 3600, "m": 1 / 60, "h": 1, "d": 24, "mo": 30 * 24}[unit]
+    near = f"{min(round(hours / 24), _MAX_DAYS)}d" if hours > 24 else f"{max(h for h in _HOURS if h <= max(hours, 1))}h"
+    raise ValueError(f"the gateway does not keep that period, and would let more be spent; did you mean '{near}'?")
+
+
+_MAX_DAYS = 3650
+_HOURS = [hours for hours in range(1, 25) if 24 % hours == 0]
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[Whole, Field(ge=1)]
+Rate = Annotated[Whole, Field(ge=1, le=1_000_000_000)]  # a minute; the gateway's database ends at 2^63
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 AboveZero = Annotated[Number, Field(gt=0)]
 Truth = Annotated[bool, BeforeValidator(_truth)]
@@ -106,7 +128,13 @@ class Prices(Section):
     spot: Annotated[dict[str, Annotated[Number, Field(ge=0)]], _priced(*_MACHINES)] = {}
 
 
-Alias = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+def _alias(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
+        raise ValueError("must be lower-case letters, digits and dashes, at most 63, with no dash at its ends")
+    return value
+
+
+Alias = Annotated[str, AfterValidator(_alias)]
 
 
 class Access(Section):
@@ -114,9 +142,9 @@ class Access(Section):
 
     models: Annotated[list[str], Field(min_length=1)]
     max_budget_usd: AboveZero | None = None  # per period
-    budget_period: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|m|h|d|mo)$")] = "30d"
-    tokens_per_minute: Positive | None = None
-    requests_per_minute: Positive | None = None
+    budget_period: Annotated[str, AfterValidator(_period)] = "30d"  # of 24h, 7d, 30d and 1mo: day, week, month (UTC)
+    tokens_per_minute: Rate | None = None
+    requests_per_minute: Rate | None = None
 
 
 class Key(Access):

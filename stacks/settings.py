@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast, get_args, get_origin
@@ -18,9 +19,9 @@ import pulumi
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from models.catalog import Group
+from models.catalog import GROUPS, Group
 from models.spec import ModelSpec
-from stacks.problems import Problem, did_you_mean, nearest
+from stacks.problems import Problem, config_path, did_you_mean, masked, nearest
 from stacks.secrets import KEY_VALUES, SECRETS, SecretKey, key_value
 from stacks.sections import OVERRIDES, Gcp, Overrides, Platform, Section
 
@@ -178,8 +179,9 @@ def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
 def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], error: ErrorDetails) -> Problem:
     """One validation error in the words of the config."""
     # Of a name that is refused itself, pydantic says `[key]`.
-    path = tuple(str(part) for part in error["loc"] if part != "[key]")
-    key = f"{namespace}:{'.'.join(path)}"
+    loc = tuple(part for part in error["loc"] if part != "[key]")
+    path = tuple(map(str, loc))
+    key = config_path(namespace, path[0], *loc[1:])
     known, default = _fields_at(cls, path)
     if error["type"] == "extra_forbidden":
         if not known:
@@ -188,12 +190,16 @@ def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], erro
             )
         return Problem(
             f"{key} is not a setting, so nothing reads it; {did_you_mean(path[-1], known)}",
-            _rename(key, nearest(path[-1], known), error["input"]),
+            _rename(namespace, path, nearest(path[-1], known), error["input"]),
         )
     if error["type"] == "missing":
-        return Problem(f"{key} is not set, and there is no default", f"pulumi config set {key} <value>")
+        if path[-1] == "models":
+            return Problem(f"{key} is not set, so nothing may be used", _list_a_model(key))
+        return Problem(f"{key} is not set, and there is no default", _set(key, "<value>"))
+    if error["type"] == "too_short":
+        return Problem(f"{key} is empty, so nothing may be used", _list_a_model(key))
     context = error.get("ctx", {})
-    reason = str(context["error"]) if "error" in context else error["msg"].replace("Input should", "must")
+    reason = str(context["error"]) if "error" in context else re.sub(r"^\w+ should", "must", error["msg"])
     if match := re.search(r"did you mean '(.+)'", reason):
         default = match.group(1)
     return Problem(
@@ -229,11 +235,11 @@ def _gcp(values: Mapping[str, str]) -> tuple[Gcp | None, list[Problem]]:
 
 def _group_problems(project: str, platform: Platform, groups: Mapping[str, Group]) -> Iterator[Problem]:
     for name, enabled in platform.groups.items():
-        key = f"{project}:groups.{name}"
+        key = config_path(project, "groups", name)
         if name not in groups:
             yield Problem(
                 f"{key}: there is no group '{name}', so nothing is enabled; {did_you_mean(name, groups)}",
-                _rename(key, nearest(name, groups), str(enabled).lower()),
+                _rename(project, ("groups", name), nearest(name, groups), enabled),
             )
         elif enabled and (reason := groups[name].unavailable):
             yield Problem(f"{key} is true, but the group cannot be enabled: {reason}", _set(key, "false"))
@@ -284,7 +290,10 @@ def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
     return frozenset(by_alias), [
         Problem(f"{key}.{alias} (value not shown) must {key_value(alias).must}", key_value(alias).command)
         for alias, value in by_alias.items()
-        if value is not None and not re.fullmatch(key_value(alias).pattern, str(value))
+        # A name that no key can have is refused as the value of no key.
+        if re.fullmatch(r"[\w-]+", alias)
+        and value is not None
+        and not re.fullmatch(key_value(alias).pattern, str(value))
     ]
 
 
@@ -292,9 +301,9 @@ def _unknown_namespace(namespace: str, values: Mapping[str, str], known: list[st
     match = nearest(namespace, known)
     for key, value in values.items():
         full = f"{namespace}:{key}"
-        remedy = f"pulumi config rm {full}"
-        if match:
-            remedy += f" && pulumi config set {match}:{key} {value}"
+        remedy = _remove(full)
+        if match and masked(value) == value:
+            remedy += f" && {_set(f'{match}:{key}', value)}"
         yield Problem(
             f"{full} is {_show(value)}, but '{namespace}' is no model and no other namespace of this program, "
             f"so nothing reads it; {did_you_mean(namespace, known)}",
@@ -306,24 +315,33 @@ def _unknown_namespace(namespace: str, values: Mapping[str, str], known: list[st
 
 
 def _key_argument(key: str) -> str:
-    return f"--path '{key}'" if "." in key else key
+    if re.fullmatch(r"[\w-]*:[\w-]+", key):
+        return key
+    return f"--path '{key}'" if "'" not in key else f"--path {shlex.quote(key)}"
 
 
 def _set(key: str, value: object) -> str:
     shown = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"pulumi config set {_key_argument(key)} {shown}"
+    return f"pulumi config set {_key_argument(key)} {shown if shown.startswith('<') else shlex.quote(shown)}"
 
 
 def _remove(key: str) -> str:
     return f"pulumi config rm {_key_argument(key)}"
 
 
-def _rename(key: str, to: str | None, value: object) -> str:
+def _list_a_model(key: str) -> str:
+    return f"pulumi config set --path '{key}[0]' {next(iter(GROUPS))}   # or another group, or a model"
+
+
+def _rename(namespace: str, path: Sequence[str], to: str | None, value: object) -> str:
     """Remove a misspelt key, and set the one that was meant if there is one."""
+    remove = _remove(config_path(namespace, *path))
     if to is None:
-        return _remove(key)
-    head, separator, _ = key.rpartition("." if "." in key else ":")
-    return f"{_remove(key)} && {_set(head + separator + to, value)}"
+        return remove
+    meant = config_path(namespace, *path[:-1], to)
+    if isinstance(value, dict | list) or masked(str(value)) != str(value):
+        return f"{remove}   # and write what it held under {meant}"
+    return f"{remove} && {_set(meant, value)}"
 
 
 def _show(value: object) -> str:

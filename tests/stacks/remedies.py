@@ -75,6 +75,8 @@ def _apply(config: RawConfig, command: str) -> RawConfig:
     if action == "rm" and full_key in config.secrets:
         return replace(config, secrets={k: v for k, v in config.secrets.items() if k != full_key})
     path = _parts(full_key) if "--path" in rest else [full_key]
+    if action == "rm" and path[0] in config.secrets:
+        return replace(config, secrets={**config.secrets, **_changed(config.secrets, path, None)})
     value = arguments[1] if action == "set" else None
     assert action == "rm" or len(arguments) == 2, command
     return replace(config, values=_changed(config.values, path, value))
@@ -82,11 +84,12 @@ def _apply(config: RawConfig, command: str) -> RawConfig:
 
 def _parts(full_key: str) -> list[str]:
     namespace, _, path = full_key.partition(":")
-    first, *rest = [p for p in re.split(r"[.\[\]]+", path) if p]
+    found = re.findall(r"""\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.\[\]]+)""", path)
+    first, *rest = [re.sub(r"\\(.)", r"\1", quoted) or index or plain for quoted, index, plain in found]
     return [f"{namespace}:{first}", *rest]
 
 
-def _changed(values: Mapping[str, str], path: list[str], value: str | None) -> dict[str, str]:
+def _changed(values: Mapping[str, Any], path: list[str], value: str | None) -> dict[str, Any]:
     """The values with one set, or removed where it is None, along a path into JSON."""
     top, *rest = path
     changed = dict(values)
