@@ -46,7 +46,7 @@ def resets(environment: Environment) -> dict[str, list[datetime] | None]:
     command = [str(environment.python), "-c", PROGRAM, str(source), START.isoformat(), str(RESETS)]
     done = subprocess.run([*command, *KEPT, *CALENDAR, *NOT_KEPT], capture_output=True, text=True, check=True)
     found: dict[str, list[str] | None] = json.loads(done.stdout)
-    return {p: rows and [datetime.fromisoformat(row) for row in rows] for p, rows in found.items()}
+    return {p: None if rows is None else [datetime.fromisoformat(row) for row in rows] for p, rows in found.items()}
 
 
 def length(period: str) -> timedelta:
