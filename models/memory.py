@@ -354,6 +354,12 @@ def check_knobs(arch: DecoderArchitecture, knobs: Knobs) -> None:
             f"max_model_len {knobs.max_model_len:,} exceeds the model's {arch.max_positions:,} positions, and "
             f"vLLM refuses to start; give at most --max-model-len {arch.max_positions}"
         )
+    if knobs.max_num_batched_tokens < knobs.max_num_seqs:
+        # Source: vllm/config/scheduler.py, every version: each sequence decodes a token a step.
+        raise ValueError(
+            f"max_num_batched_tokens {knobs.max_num_batched_tokens} is below max_num_seqs {knobs.max_num_seqs}, and "
+            f"vLLM refuses to start; give --max-num-batched-tokens {knobs.max_num_seqs} or more"
+        )
     if arch.heads % knobs.tensor_parallel:
         fitting = [n for n in (1, 2, 4, 8) if arch.heads % n == 0]
         raise ValueError(
@@ -453,7 +459,7 @@ def remedies(
             {"--max-num-batched-tokens": str(n)},
             replace(knobs, max_num_batched_tokens=n),
         )
-        for n in _smaller(knobs.max_num_batched_tokens, _SMALLEST_CHUNK)
+        for n in _smaller(knobs.max_num_batched_tokens, max(_SMALLEST_CHUNK, knobs.max_num_seqs))
     )
     found += first(
         tried(f"utilization {u:.2f}", {"--utilization": f"{u:.2f}"}, replace(knobs, utilization=u))

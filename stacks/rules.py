@@ -183,10 +183,22 @@ def _fit_problems(spec: ModelSpec) -> Iterator[Problem]:
             f"pulumi config set {spec.alias}:maxModelLen {arch.max_positions}",
         )
         return
+    if isinstance(spec.engine, VllmEngine) and spec.engine.max_num_batched_tokens < spec.engine.max_num_seqs:
+        seqs, tokens = spec.engine.max_num_seqs, spec.engine.max_num_batched_tokens
+        yield Problem(
+            f"{spec.alias}:maxNumBatchedTokens is {tokens}, below maxNumSeqs ({seqs}), so vLLM refuses to start",
+            f"pulumi config set {spec.alias}:maxNumBatchedTokens {seqs}   # or: "
+            f"pulumi config set {spec.alias}:maxNumSeqs {tokens}",
+        )
+        return
     try:
         fit = fit_model(spec)
     except ValueError as refused:
-        yield Problem(f"{spec.alias}: {refused}", f"pulumi config rm {spec.alias}:maxNumBatchedTokens")
+        # Only an entry of the catalog can be that wrong.
+        yield Problem(
+            f"{spec.alias}: {refused}",
+            f"pulumi config set {spec.alias}:replicas 0   # until its entry in models/catalog.py is mended",
+        )
         return
     if not fit.fits:
         yield Problem(

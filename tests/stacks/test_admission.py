@@ -41,6 +41,8 @@ REFUSED: dict[str, dict[str, str]] = {
         "coder-agent:gpuMemoryUtilization": "0.6",
         "coder-agent:replicas": "1",
     },
+    "fewer tokens a step than sequences": {"coder-chat:maxNumBatchedTokens": "2", "coder-chat:replicas": "1"},
+    "a cluster that is not named": {f"{P}target": "kubernetes"},
     "a claim below the weights": {"coder-chat:claimGib": "3"},
     "a boot disk below the image": {f"{P}gpuBootDiskGib": "50", "coder-chat:replicas": "1"},
     "two models that share a GPU and each want most of it": {
