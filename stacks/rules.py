@@ -12,7 +12,7 @@ from models.images import LITELLM, POSTGRES
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine, ephemeral_allocatable_gib
 from models.memory import claim_gib, fit_model, model_remedies
 from models.needs import Needs
-from models.spec import Image, ModelSpec, VllmEngine
+from models.spec import Image, ModelSpec, TeiEngine, VllmEngine
 from stacks.costs import HOURLY_DIGITS, Costs, costs
 from stacks.plan import Plan, State, make_plan, on_gpu, pulled, system_fits, system_needs
 from stacks.problems import Notice, Problem
@@ -38,6 +38,7 @@ def _technical(plan: Plan) -> Iterator[Problem]:
         _shared_gpu,
         _claims,
         _gpu_fit,
+        _whole_inputs,
         _gpu_node,
         _shared_node,
         _system_pool,
@@ -204,6 +205,17 @@ def _fit_problems(spec: ModelSpec) -> Iterator[Problem]:
         yield Problem(
             f"{spec.alias} does not fit its GPU, so vLLM would refuse to start: {fit.reason}", _fit_remedy(spec)
         )
+
+
+def _whole_inputs(plan: Plan) -> Iterator[Problem]:
+    """An embedding server cuts what does not fit its batch, and says nothing (TEI, router/src/main.rs from 1.8.3)."""
+    for spec in (model.spec for model in plan.deployed):
+        if isinstance(spec.engine, TeiEngine) and spec.context and spec.engine.max_batch_tokens < spec.context:
+            yield Problem(
+                f"{spec.alias}:maxBatchTokens is {spec.engine.max_batch_tokens}, below the context of {spec.context} "
+                "tokens: longer inputs would lose their end without a word, and their embeddings mean something else",
+                f"pulumi config set {spec.alias}:maxBatchTokens {spec.context}",
+            )
 
 
 # Flags of `ops fit` that a stack can set.

@@ -42,6 +42,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "coder-agent:replicas": "1",
     },
     "fewer tokens a step than sequences": {"coder-chat:maxNumBatchedTokens": "2", "coder-chat:replicas": "1"},
+    "a batch below one input": {"embeddings:maxBatchTokens": "256"},
     "a cluster that is not named": {f"{P}target": "kubernetes"},
     "a claim below the weights": {"coder-chat:claimGib": "3"},
     "a boot disk below the image": {f"{P}gpuBootDiskGib": "50", "coder-chat:replicas": "1"},
