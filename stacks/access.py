@@ -9,7 +9,7 @@ from models.spec import ModelSpec, Task
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice, Problem, config_path, did_you_mean, nearest
 from stacks.secrets import KEY_VALUES
-from stacks.sections import Access
+from stacks.sections import Access, Platform
 
 # What a model may stand in for. A base model's completions are nobody else's, and embeddings of another model
 # cannot be compared with those that are stored.
@@ -74,8 +74,7 @@ def access_problems(plan: Plan) -> Iterator[Problem]:
     platform, project = plan.settings.platform, plan.settings.project
     catalog = {model.spec.alias: model.spec for model in plan.models}
     known = [*catalog, *{spec.group: None for spec in catalog.values()}]
-    sections: Mapping[str, Mapping[str, Access]] = {"teams": platform.teams, "keys": platform.keys}
-    for section, entries in sections.items():
+    for section, entries in _sections(platform).items():
         for alias, access in entries.items():
             key = f"{project}:{section}.{alias}.models"
             for index, name in enumerate(access.models):
@@ -155,8 +154,15 @@ def _loops(alias: str, fallbacks: Mapping[str, str]) -> bool:
 
 
 def access_notices(plan: Plan) -> Iterator[Notice]:
+    """What keys will be refused, or let through, that their config does not show."""
+    yield from _unreached(plan)
+    yield from _rates(plan)
+    yield from _listed_in_vain(plan)
+
+
+def _unreached(plan: Plan) -> Iterator[Notice]:
     """Aliases that no key reaches: a new one is refused to every existing key until the key lists it."""
-    platform, project = plan.settings.platform, plan.settings.project
+    platform = plan.settings.platform
     if not platform.keys:
         return
     reached = {
@@ -167,27 +173,53 @@ def access_notices(plan: Plan) -> Iterator[Notice]:
         if model.spec.alias not in reached:
             yield Notice(
                 f"{model.spec.alias} is registered, but no key may use it: a call is refused until a key lists it",
-                f"pulumi config set --path '{project}:keys.{first}.models[{len(key.models)}]' {model.spec.alias}",
+                _list_also(plan, "keys", first, key, model.spec.alias),
             )
-    for alias, entry in platform.keys.items():
-        listed = _effective(plan, entry.models, entry.team)
-        for refused in expand(plan, entry.models):
-            if refused not in listed:
-                models = len(platform.teams[entry.team or ""].models)
+
+
+def _rates(plan: Plan) -> Iterator[Notice]:
+    platform, project = plan.settings.platform, plan.settings.project
+    if platform.gateway.replicas == 1:
+        return
+    for section, entries in _sections(platform).items():
+        for alias, entry in entries.items():
+            if entry.requests_per_minute or entry.tokens_per_minute:
                 yield Notice(
-                    f"key {alias} lists {refused}, and its team {entry.team} does not: a call is refused until the "
-                    "team lists it too",
-                    f"pulumi config set --path '{project}:teams.{entry.team}.models[{models}]' {refused}",
+                    f"{project}:{section}.{alias} has a rate, and each of {platform.gateway.replicas} gateways counts "
+                    "for itself: together they let that many times as much through",
+                    f"pulumi config set --path '{project}:gateway.replicas' 1",
+                )
+
+
+def _listed_in_vain(plan: Plan) -> Iterator[Notice]:
+    platform = plan.settings.platform
+    for alias, key in platform.keys.items():
+        listed, reached = expand(plan, key.models), _effective(plan, key.models, key.team)
+        if not listed:
+            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
+        for refused in listed:
+            if refused not in reached and key.team:
+                yield Notice(
+                    f"key {alias} lists {refused}, and its team {key.team} does not: a call is refused until the team "
+                    "lists it too",
+                    _list_also(plan, "teams", key.team, platform.teams[key.team], refused),
                 )
         for model in registered(plan):
-            if model.spec.alias in listed and model.fallback and model.fallback not in listed:
+            if model.spec.alias in reached and model.fallback and model.fallback not in reached:
                 yield Notice(
                     f"key {alias} may use {model.spec.alias} but not its fallback {model.fallback}: while "
                     f"{model.spec.alias} is off, it gets the error instead",
-                    f"pulumi config set --path '{project}:keys.{alias}.models[{len(entry.models)}]' {model.fallback}",
+                    _list_also(plan, "keys", alias, key, model.fallback),
                 )
-        if not expand(plan, entry.models):
-            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
+
+
+def _list_also(plan: Plan, section: str, alias: str, entry: Access, name: str) -> str:
+    path = config_path(plan.settings.project, section, alias, "models", len(entry.models))
+    return f"pulumi config set --path '{path}' {name}"
+
+
+def _sections(platform: Platform) -> Mapping[str, Mapping[str, Access]]:
+    return {"teams": platform.teams, "keys": platform.keys}
 
 
 def _effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:

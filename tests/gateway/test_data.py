@@ -109,6 +109,14 @@ def test_two_replicas_each_let_through_what_fits_until_they_hear_of_each_other(
     assert served_at_once(both, upstream, key, 4, max_tokens=EXPECTED.completion) == 0
 
 
+def test_a_rate_is_counted_by_each_replica(replicas: Replicas) -> None:
+    key = replicas.first.make_key([ALIAS], rpm_limit=1)
+    for proxy in (replicas.first, replicas.second):
+        chat(proxy, key)
+        with pytest.raises(openai.RateLimitError):
+            chat(proxy, key)
+
+
 # --- the database away -------------------------------------------------------------------------------------------
 
 

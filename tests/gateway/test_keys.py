@@ -131,8 +131,17 @@ def test_a_raised_budget_serves_again(proxy: Proxy, upstream: Upstream) -> None:
         chat(proxy, key)
 
 
-def test_a_budget_starts_again_after_its_period(proxy: Proxy, upstream: Upstream) -> None:
-    key = proxy.make_key([ALIAS], max_budget=COST * 0.5, budget_duration="4s")
+def limited(proxy: Proxy, whose: str, **limits: Any) -> str:
+    """A key that is limited itself, or whose team is."""
+    if whose == "key":
+        return proxy.make_key([ALIAS], **limits)
+    team = proxy.admin("/team/new", {"team_alias": f"limited {limits}", "models": [ALIAS], **limits})
+    return proxy.make_key([ALIAS], team_id=team["team_id"])
+
+
+@pytest.mark.parametrize("whose", ["key", "team"])
+def test_a_budget_starts_again_after_its_period(whose: str, proxy: Proxy, upstream: Upstream) -> None:
+    key = limited(proxy, whose, max_budget=COST * 0.5, budget_duration="4s")
     with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)):
         chat(proxy, key)
         refused(OVER_BUDGET, lambda: chat(proxy, key))
@@ -144,6 +153,24 @@ def test_a_budget_starts_again_after_its_period(proxy: Proxy, upstream: Upstream
             except openai.UnprocessableEntityError:
                 assert time.monotonic() < deadline, proxy.key_info(key)
                 time.sleep(0.5)
+
+
+@pytest.mark.parametrize("whose", ["key", "team"])
+@pytest.mark.parametrize(
+    "limit", [{"rpm_limit": 2}, {"tpm_limit": USAGE.completion * 5 // 2}], ids=["requests", "tokens"]
+)
+def test_a_rate_binds_and_says_when_to_come_back(
+    limit: dict[str, int], whose: str, proxy: Proxy, upstream: Upstream
+) -> None:
+    key = limited(proxy, whose, **limit)
+    with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)), upstream.recording() as seen:
+        for _ in range(2):
+            chat(proxy, key)
+        with pytest.raises(openai.RateLimitError) as caught:
+            chat(proxy, key)
+    assert len(seen) == 2
+    assert caught.value.type == "throttling_error"
+    assert 0 < int(caught.value.response.headers["retry-after"]) <= 60
 
 
 BODIES: dict[str, Any] = {

@@ -134,7 +134,7 @@ def warned(config: RawConfig) -> list[tuple[str, str | None]]:
     """What is said of keys: message and remedy."""
     admission = admit(config)
     assert not admission.problems
-    return [(n.message, n.remedy) for n in admission.notices if "key" in n.message and "model_id" not in n.message]
+    return [(n.message, n.remedy) for n in admission.notices if "key" in n.message or "rate" in n.message]
 
 
 def mended(config: RawConfig, said: str) -> Admission:
@@ -167,6 +167,14 @@ def test_a_key_to_a_group_that_is_off_is_warned_of() -> None:
     groups = {f"{P}groups": '{"baseline": true}'}
     said = [message for message, _ in warned(stack({"a": key("retrieval"), "b": key("baseline")}, **groups))]
     assert said == ["key a reaches nothing: every model it lists is in a group that is off"]
+
+
+def test_rates_that_several_replicas_count_are_warned_of() -> None:
+    keys = {"a": key(*ALL, requestsPerMinute=60, team="t"), "b": key(*ALL, team="t")}
+    config = stack(keys, {"t": key(*ALL, tokensPerMinute=1000)}, **{f"{P}gateway": '{"replicas": 2}'})
+    said = [message.split()[0] for message, _ in warned(config)]
+    assert said == [f"{P}teams.t", f"{P}keys.a"]
+    assert warned(follow(config, "pulumi config set --path 'ai-platform:gateway.replicas' 1")) == []
 
 
 def test_keys_that_reach_everything_are_not_warned_of() -> None:
