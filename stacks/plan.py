@@ -75,6 +75,11 @@ class Plan:
         return self.settings.platform.gpu_quota // self.gpu.machine.gpus if self.gpu else 0
 
     @property
+    def gpu_slots(self) -> int:
+        """GPUs that models may hold at once; one that is shared counts for each that shares it."""
+        return self.settings.platform.gpu_quota * self.settings.platform.gpu_sharing_clients
+
+    @property
     def deployed(self) -> tuple[PlannedModel, ...]:
         """Models of enabled groups."""
         return tuple(model for model in self.models if model.state is not State.DISABLED)

@@ -86,7 +86,7 @@ def _quota(plan: Plan) -> Iterator[Problem]:
     up = [m for m in plan.models if m.state is State.UP and m.gpus]
     if not platform.gpu_quota:
         return  # there is no pool at all: told by another rule
-    slots = platform.gpu_quota * platform.gpu_sharing_clients
+    slots = plan.gpu_slots
     wanted = sum(model.gpus for model in up)
     if wanted <= slots:
         machine = plan.gpu.machine if plan.gpu else None

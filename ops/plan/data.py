@@ -26,7 +26,12 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
         "resources": [_resource(r) for r in sorted(resources, key=lambda r: r.urn)],
         "models": [{**_model(m), "cost": _model_cost(by_alias.get(m.spec.alias))} for m in plan.models],
         "machines": {
-            "gpu": {"type": plan.gpu.machine.name, "maxNodes": plan.max_gpu_nodes, "reason": plan.gpu.reason}
+            "gpu": {
+                "type": plan.gpu.machine.name,
+                "maxNodes": plan.max_gpu_nodes,
+                "slots": plan.gpu_slots,
+                "reason": plan.gpu.reason,
+            }
             if plan.gpu
             else None,
             "system": {

@@ -14,6 +14,7 @@ from typing import Any, cast
 from components.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
 from ops.plan.engine import UNKNOWN_TEXT
 from ops.plan.replacements import PROVIDER, PROVIDER_INPUTS, holds_data, replacing
+from stacks.plan import State
 from stacks.problems import Problem
 
 PlanData = Mapping[str, Any]
@@ -85,6 +86,7 @@ class PlanDiff:
 
 COST_TOTALS = ("usdPerHourNow", "idleUsdPerMonth", "worstCaseUsdPerMonth")
 _MODEL_FACTS = ("state", "replicas", "modelId", "revision", "context", "claimGib", "memoryGib", "coldStartSeconds")
+_UP, _DISABLED = State.UP.value, State.DISABLED.value
 _FIT_FACTS = ("fits", "kvCacheTokens", "maxModelLen")
 
 
@@ -98,7 +100,7 @@ def compare(old: PlanData, new: PlanData) -> PlanDiff:
         costs={key: (_mapping(old, "costs").get(key), _mapping(new, "costs").get(key)) for key in COST_TOTALS},
         machines=_machines(old, new),
         models=tuple(_models(old, new)),
-        problems=tuple(_shrinks(olds, news, [model["alias"] for model in new["models"]])),
+        problems=(*_shrinks(olds, news, [model["alias"] for model in new["models"]]), *_held_slots(old, new)),
     )
 
 
@@ -324,6 +326,24 @@ def _shrinks(olds: Mapping[str, _Resource], news: Mapping[str, _Resource], alias
         if remedy not in told:
             told.add(remedy)
             yield Problem(message, remedy)
+
+
+def _held_slots(old: PlanData, new: PlanData) -> Iterator[Problem]:
+    """Models that leave the program while they hold what another one comes up for: Pulumi deletes last."""
+    before, after = ({m["alias"]: m for m in plan["models"] if m["state"] == _UP} for plan in (old, new))
+    stay = {m["alias"] for m in new["models"] if m["state"] != _DISABLED}
+    leaving = [m for alias, m in before.items() if alias not in stay and m["gpus"]]
+    coming = [alias for alias, m in after.items() if alias not in before and m["gpus"]]
+    slots = _mapping(_mapping(new, "machines"), "gpu").get("slots", 0)
+    held = sum(m["gpus"] * m["replicas"] for m in (*leaving, *after.values()))
+    if leaving and coming and held > slots:
+        names = ", ".join(m["alias"] for m in leaving)
+        yield Problem(
+            f"{names} leaves the program while it is up, and Pulumi deletes last: {', '.join(coming)} would wait for "
+            "its GPU until `pulumi up` gives up",
+            " && ".join(f"pulumi config set {m['alias']}:replicas 0" for m in leaving)
+            + f" && pulumi up   # first, with {leaving[0]['group']} still enabled",
+        )
 
 
 # --- the rest ------------------------------------------------------------------------------------------------

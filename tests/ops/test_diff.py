@@ -220,6 +220,33 @@ def test_a_smaller_claim_is_a_problem_told_once_and_a_larger_is_none(assignment:
     assert compare(_plan(), _plan(assignment)).problems == ()
 
 
+WITHOUT_CODING = "groups.coding-assistant=false"
+
+
+def test_a_model_that_leaves_with_the_gpu_that_another_comes_for_is_refused_with_the_step_in_between() -> None:
+    old, new = _plan("coder-chat:replicas=1"), _plan(WITHOUT_CODING, "qwen-local:replicas=1")
+    (problem,) = compare(old, new).problems
+    assert "coder-chat leaves the program while it is up" in problem.message
+    assert "qwen-local would wait" in problem.message
+    assert problem.remedy.startswith("pulumi config set coder-chat:replicas 0 && pulumi up ")
+    # The step in between, and what comes after it.
+    assert compare(old, _plan()).problems == compare(_plan(), new).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("coder-chat:replicas=1",), ("coder-agent:replicas=1",)),  # stays, at zero
+        (("coder-chat:replicas=1",), (WITHOUT_CODING,)),  # nobody waits
+        (("coder-chat:replicas=1",), (WITHOUT_CODING, "embeddings:replicas=1")),  # not for a GPU
+        (("coder-chat:replicas=1",), (WITHOUT_CODING, "qwen-local:replicas=1", "gpuQuota=2")),  # there is another
+        (("coder-chat:replicas=1", "qwen-local:replicas=1", "gpuQuota=2"), (WITHOUT_CODING, "qwen-local:replicas=1")),
+    ],
+)
+def test_a_model_whose_gpu_nobody_waits_for_may_leave(old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    assert compare(_plan(*old), _plan(*new)).problems == ()
+
+
 # --- cost and fit ----------------------------------------------------------------------------------------------
 
 
