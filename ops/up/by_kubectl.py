@@ -17,7 +17,7 @@ from typing import Any
 from components.secrets import fingerprint
 from ops.cluster.binaries import Say
 from ops.plan.engine import Registered
-from ops.plan.manifests import is_kubernetes, manifests, read_keys
+from ops.plan.manifests import is_kubernetes, manifests, pod_template, read_keys
 from ops.up.errors import UpError
 from ops.up.secrets import SecretObject, existing
 from ops.up.site import Kubectl, Object
@@ -164,8 +164,11 @@ def _apply_secrets(kubectl: Kubectl, secrets: Sequence[SecretObject], values: Ma
 
 
 def _reads(manifest: Mapping[str, Any], secrets: Sequence[SecretObject], values: Mapping[str, str]) -> str:
-    """What stands in a workload for the secrets that its pods read: another value is another pod."""
-    names, namespace = {name for name, _ in read_keys(manifest)}, manifest["metadata"]["namespace"]
+    """What stands in a workload for the secrets that its pods run with: another value is another pod."""
+    spec = (pod_template(manifest) or {}).get("spec", {})
+    # What an init container read is of no use to a pod that runs.
+    names = {name for name, _ in read_keys({key: value for key, value in spec.items() if key != "initContainers"})}
+    namespace = manifest["metadata"]["namespace"]
     read = {s.name: json.dumps(s.data(values)) for s in secrets if s.namespace == namespace and s.name in names}
     return fingerprint(read, values[SALT_KEY.key])
 
