@@ -106,7 +106,7 @@ def test_two_replicas_each_let_through_what_fits_until_they_hear_of_each_other(
     cost = price(SPEC, EXPECTED)
     key = replicas.first.make_key([ALIAS], max_budget=cost * 3.5)
     served = served_at_once(both, upstream, key, 24, max_tokens=EXPECTED.completion)
-    assert served == 2 * 4
+    assert 4 <= served <= 2 * 4  # eight, unless this machine is so slow that the first spend is written meanwhile
     assert replicas.first.spend(key, served * cost) == pytest.approx(served * cost)
     assert served_at_once(both, upstream, key, 4, max_tokens=EXPECTED.completion) == 0
 
