@@ -161,15 +161,11 @@ class Platform(Section):
     kube_context: str | None = None  # target kubernetes: its context; the current one is never used
     groups: dict[str, Truth] = {}
     gpu_quota: Annotated[Whole, Field(ge=0, le=1000)] = 1  # what GPUS_ALL_REGIONS allows
-    machine_type: Annotated[str, _one_of(["auto", *G2_MACHINES], "no machine type with an L4")] = (
-        "auto"  # auto: the smallest that holds all
-    )
+    machine_type: GpuMachine = "auto"  # auto: the smallest that holds all
     spot: Truth = False
     gpu_sharing_clients: Annotated[Whole, Field(ge=1, le=48)] = 1  # pods that share one GPU in time
     gpu_boot_disk_gib: Annotated[Whole, Field(ge=50, le=10_000)] = 100
-    system_machine_type: Annotated[
-        str, _one_of(["auto", *SYSTEM_MACHINES], "no machine type known to this program")
-    ] = "auto"
+    system_machine_type: SystemMachine = "auto"
     system_nodes: Annotated[Whole, Field(ge=1, le=10)] = 1
     deletion_protection: Truth = True  # refuses to delete the cluster
     retain_weights: Truth = True  # claims survive a disabled group and `pulumi destroy`
