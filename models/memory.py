@@ -26,8 +26,6 @@ from models.spec import (
     Weights,
 )
 
-MIB = 2**20
-
 # --- GPU: what differs between versions of vLLM --------------------------------------------------------------
 
 

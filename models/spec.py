@@ -234,7 +234,7 @@ class Licence(Spec):
     """Licence of the weights."""
 
     name: str  # SPDX id where one exists
-    commercial_use: bool
+    commercial_use: bool  # False: a plan that brings the model up says so
     source: Source
 
 

@@ -48,7 +48,7 @@ def _technical(plan: Plan) -> Iterator[Problem]:
 
 def notices(plan: Plan) -> Iterator[Notice]:
     """What is worth knowing about a plan and does not stop it."""
-    for remark in (_prices, _unpinned, _cramped):
+    for remark in (_prices, _licences, _unpinned, _cramped):
         yield from remark(plan)
 
 
@@ -466,6 +466,16 @@ def _prices(plan: Plan) -> Iterator[Notice]:
                 f"${model.usd_per_mtok:.3g} even if it is never idle, at {model.throughput.tokens_per_second:,.0f} "
                 f"tokens a second ({evidence.value}): a higher price in models/catalog.py, or measure",
                 f"pulumi config set {model.alias}:tokensPerSecond <measured under load>",
+            )
+
+
+def _licences(plan: Plan) -> Iterator[Notice]:
+    for model in plan.models:
+        if model.state is State.UP and not model.spec.licence.commercial_use:
+            alias, licence = model.spec.alias, model.spec.licence.name
+            yield Notice(
+                f"{alias} comes up, and the licence of its weights ({licence}) allows no commercial use",
+                f"pulumi config set {alias}:replicas 0",
             )
 
 

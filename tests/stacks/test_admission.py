@@ -287,3 +287,13 @@ def test_what_is_pinned_by_nobody_is_flagged() -> None:
 def test_the_needs_of_every_entry_fit_a_machine_that_exists() -> None:
     for alias in VLLM_ALIASES:
         assert any(needs(CATALOG[alias]).lacking(m) is None for m in G2_MACHINES.values()), alias
+
+
+def test_a_model_that_may_not_earn_money_says_so_when_it_comes_up() -> None:
+    def said(values: dict[str, str]) -> list[str]:
+        return [notice.message for notice in judge(values).notices if "commercial use" in notice.message]
+
+    assert said({"coder-chat:replicas": "1"}) == []
+    assert said({}) == []
+    (message,) = said({"coder-mini:replicas": "1"})
+    assert message.startswith("coder-mini comes up, and the licence of its weights (qwen-research)")
