@@ -81,10 +81,7 @@ class GatewayKeys(pulumi.ComponentResource):
             template=core.PodTemplateSpecArgs(
                 metadata=meta.ObjectMetaArgs(
                     labels=labels(APP, "gateway"),
-                    annotations={
-                        # No alias has a space.
-                        READS: fingerprint_output({**args.values, "master key": args.master_key}, args.salt_key)
-                    },
+                    annotations={READS: fingerprint_output(self._reads(args), args.salt_key)},
                 ),
                 spec=pod,
             ),
@@ -114,6 +111,12 @@ class GatewayKeys(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[config, values, *args.after]),
         )
         self.register_outputs({})
+
+    def _reads(self, args: GatewayKeysArgs) -> dict[str, pulumi.Input[str]]:
+        return {
+            f"{litellm_gateway.MASTER_SECRET}/{litellm_gateway.SECRET_KEY}": args.master_key,
+            **{f"{APP}/{alias}": value for alias, value in args.values.items()},
+        }
 
     def _pod(self, args: GatewayKeysArgs) -> core.PodSpecArgs:
         tmp_volume, tmp_mount = scratch("tmp", "/tmp", "64Mi")  # noqa: S108  a volume

@@ -278,7 +278,11 @@ class LiteLlmGateway(pulumi.ComponentResource):
                             # LiteLLM reads its file at start only, so another file has to be another pod.
                             "ai-platform/config": _digest(json.dumps(files, sort_keys=True)),
                             READS: fingerprint_output(
-                                {MASTER_SECRET: args.master_key, API_KEY_SECRET: args.upstream_api_key}, args.salt_key
+                                {
+                                    f"{MASTER_SECRET}/{SECRET_KEY}": args.master_key,
+                                    f"{API_KEY_SECRET}/{API_KEY}": args.upstream_api_key,
+                                },
+                                args.salt_key,
                             ),
                         },
                     ),

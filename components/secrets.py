@@ -17,7 +17,11 @@ READS = "ai-platform/secrets"
 
 
 def fingerprint(values: Mapping[str, str], key: str) -> str:
-    """Another one whenever a value changes; tells nothing of the values to who does not know the key."""
+    """Another one whenever a value changes; tells nothing of the values to who does not know the key.
+
+    `values` go by Secret and key, `litellm-master-key/key`, and are those that may change: so every engine that
+    deploys the same makes the same of it.
+    """
     return hmac.digest(key.encode(), json.dumps(values, sort_keys=True).encode(), "sha256").hex()
 
 

@@ -19,7 +19,7 @@ from components.place import Place, restricted_namespace
 from components.postgres import Postgres, PostgresArgs
 from components.registration import Registration
 from components.secrets import fingerprint_output
-from components.serving_namespace import ServingNamespace, ServingNamespaceArgs
+from components.serving_namespace import API_KEY, API_KEY_SECRET, ServingNamespace, ServingNamespaceArgs
 from components.tei_embeddings import TeiEmbeddings
 from components.vllm_model import VllmModel, VllmModelArgs
 from models.images import LITELLM, POSTGRES
@@ -83,7 +83,7 @@ def deploy(plan: Plan) -> None:
     ServingNamespace(
         SERVING, ServingNamespaceArgs(namespace=SERVING, api_key=api_key, hugging_face_token=token), opts=site.opts
     )
-    api_key_mark = fingerprint_output({"api-key": api_key}, settings.secret_output(SALT_KEY))
+    api_key_mark = fingerprint_output({f"{API_KEY_SECRET}/{API_KEY}": api_key}, settings.secret_output(SALT_KEY))
     registrations, up = _models(plan, site, api_key_mark)
     password = settings.secret_output(DATABASE_PASSWORD)
     place = site.place(GATEWAY)

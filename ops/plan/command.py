@@ -73,7 +73,10 @@ def run(args: argparse.Namespace) -> int:
     _warn_of_unknowns(errors, recording.resources, manifests_wanted=args.format == "yaml" or args.out is not None)
     if args.out is not None:
         written = write(recording.resources, args.out)
-        errors.print(f"{len(written)} files in {args.out}; apply them with: kubectl apply --server-side -f {args.out}")
+        errors.print(
+            f"{len(written)} files in {args.out}: make the Secrets that SECRETS.txt names, then "
+            f"kubectl apply --server-side -f {args.out}; docs/local.md says how to keep it up to date"
+        )
     return 0
 
 

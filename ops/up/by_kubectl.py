@@ -43,7 +43,7 @@ def deploy(
 
     Raises UpError where the API server refuses an object, or a workload is not available in its time.
     """
-    objects = manifests(resources, lambda manifest: _reads(manifest, secrets, values))
+    objects = manifests(resources, lambda manifest: reads(manifest, secrets, values))
     kept = [manifest for manifest in objects if manifest["kind"] in KEPT]
     rest = {_identity(manifest): manifest for manifest in objects if manifest["kind"] not in KEPT}
     say(f"applying {len(kept)} namespaces and claims, {len(secrets)} Secrets, {len(rest)} other objects")
@@ -163,14 +163,19 @@ def _apply_secrets(kubectl: Kubectl, secrets: Sequence[SecretObject], values: Ma
     _apply(kubectl, [{**s.manifest, "data": s.data(values)} for s in differing], "--force-conflicts")
 
 
-def _reads(manifest: Mapping[str, Any], secrets: Sequence[SecretObject], values: Mapping[str, str]) -> str:
+def reads(manifest: Mapping[str, Any], secrets: Sequence[SecretObject], values: Mapping[str, str]) -> str:
     """What stands in a workload for the secrets that its pods run with: another value is another pod."""
-    spec = (pod_template(manifest) or {}).get("spec", {})
+    namespace, spec = manifest["metadata"]["namespace"], (pod_template(manifest) or {}).get("spec", {})
     # What an init container read is of no use to a pod that runs.
-    names = {name for name, _ in read_keys({key: value for key, value in spec.items() if key != "initContainers"})}
-    namespace = manifest["metadata"]["namespace"]
-    read = {s.name: json.dumps(s.data(values)) for s in secrets if s.namespace == namespace and s.name in names}
-    return fingerprint(read, values[SALT_KEY.key])
+    named = set(read_keys({key: value for key, value in spec.items() if key != "initContainers"}))
+    found = {
+        f"{secret.name}/{key}": values[source]
+        for secret in secrets
+        if secret.namespace == namespace and not secret.immutable
+        for key, source in secret.sources.items()
+        if (secret.name, key) in named
+    }
+    return fingerprint(found, values[SALT_KEY.key])
 
 
 def _clear_the_way(kubectl: Kubectl, job: Object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -15,7 +16,10 @@ from components.secrets import READS
 from models.catalog import CATALOG, GROUPS, Group
 from models.spec import Evidence, Licence, ModelSpec, PerToken, Source
 from ops.plan import engine
-from ops.plan.manifests import pod_template
+from ops.plan.manifests import manifests, pod_template
+from ops.up.by_kubectl import reads
+from ops.up.secrets import rehearse
+from stacks.admission import admit
 from stacks.secrets import SECRETS
 from tests.support import (
     NAME_LABEL,
@@ -283,6 +287,25 @@ def test_another_value_of_a_secret_restarts_what_reads_it_and_nothing_else(
     value = json.dumps({"editor": KEY_CANARY + "0", "smoke": KEY_CANARY}) if key == "keyValues" else _canary(key) + "0"
     after = run(**{key: value})
     assert {name for name in after if after[name] != before[name]} == restarted
+
+
+def test_without_pulumi_a_workload_is_told_the_same_of_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that another engine on the same cluster restarts nothing."""
+    with monkeypatch.context() as patch:
+        by_pulumi = _fingerprints(_registrations(patch, {"editor": KEY_CANARY, "smoke": KEY_CANARY}))
+    raw = config("gcp:project=my-project-1")
+    recording, secrets = rehearse(raw, admit(raw, rehearsal=True).plan, PROJECT_DIR)
+    values = {
+        key: KEY_CANARY if key.startswith("keyValues.") else _canary(key) for s in secrets for key in s.sources.values()
+    }
+    told = manifests(recording.resources, lambda manifest: reads(manifest, secrets, values))
+    found = {
+        f"{manifest['kind']} {manifest['metadata']['name']}": template["metadata"]["annotations"][READS]
+        for manifest in told
+        if (template := pod_template(manifest)) and READS in template["metadata"].get("annotations", {})
+    }
+    # A Job's name in the cluster has a digest.
+    assert {re.sub(r"^(Job .*)-[0-9a-f]{10}$", r"\1", name): mark for name, mark in found.items()} == by_pulumi
 
 
 def test_a_recording_shows_no_secret() -> None:
