@@ -192,12 +192,12 @@ def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], erro
             f"{key} is not a setting, so nothing reads it; {did_you_mean(path[-1], known)}",
             _rename(namespace, path, nearest(path[-1], known), error["input"]),
         )
+    if path[-1] == "models" and error["type"] in _NO_MODELS:
+        return Problem(f"{key} is {_NO_MODELS[error['type']]}, so nothing may be used", _list_a_model(key))
+    if path[-1] == "models" and error["type"] == "list_type":
+        return Problem(f"{key} is {_show(error['input'])}: must be a list", f"{_remove(key)} && {_list_a_model(key)}")
     if error["type"] == "missing":
-        if path[-1] == "models":
-            return Problem(f"{key} is not set, so nothing may be used", _list_a_model(key))
         return Problem(f"{key} is not set, and there is no default", _set(key, "<value>"))
-    if error["type"] == "too_short":
-        return Problem(f"{key} is empty, so nothing may be used", _list_a_model(key))
     context = error.get("ctx", {})
     reason = str(context["error"]) if "error" in context else re.sub(r"^\w+ should", "must", error["msg"])
     if match := re.search(r"did you mean '(.+)'", reason):
@@ -206,6 +206,9 @@ def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], erro
         f"{key} is {_show(error['input'])}: {reason}",
         _set(key, default) if default is not None else _remove(key),
     )
+
+
+_NO_MODELS = {"missing": "not set", "too_short": "empty"}
 
 
 def _fields_at(cls: type[Section], path: tuple[str, ...]) -> tuple[list[str], object]:

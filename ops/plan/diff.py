@@ -86,7 +86,6 @@ class PlanDiff:
 
 COST_TOTALS = ("usdPerHourNow", "idleUsdPerMonth", "worstCaseUsdPerMonth")
 _MODEL_FACTS = ("state", "replicas", "modelId", "revision", "context", "claimGib", "memoryGib", "coldStartSeconds")
-_UP, _DISABLED = State.UP.value, State.DISABLED.value
 _FIT_FACTS = ("fits", "kvCacheTokens", "maxModelLen")
 
 
@@ -330,8 +329,8 @@ def _shrinks(olds: Mapping[str, _Resource], news: Mapping[str, _Resource], alias
 
 def _held_slots(old: PlanData, new: PlanData) -> Iterator[Problem]:
     """Models that leave the program while they hold what another one comes up for: Pulumi deletes last."""
-    before, after = ({m["alias"]: m for m in plan["models"] if m["state"] == _UP} for plan in (old, new))
-    stay = {m["alias"] for m in new["models"] if m["state"] != _DISABLED}
+    before, after = ({m["alias"]: m for m in plan["models"] if m["state"] == State.UP} for plan in (old, new))
+    stay = {m["alias"] for m in new["models"] if m["state"] != State.DISABLED}
     leaving = [m for alias, m in before.items() if alias not in stay and m["gpus"]]
     coming = [alias for alias, m in after.items() if alias not in before and m["gpus"]]
     slots = _mapping(_mapping(new, "machines"), "gpu").get("slots", 0)

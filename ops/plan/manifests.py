@@ -105,10 +105,12 @@ def _reading(manifest: dict[str, Any], fingerprint: Fingerprint) -> dict[str, An
         return manifest
     manifest = copy.deepcopy(manifest)
     metadata: dict[str, Any] = (pod_template(manifest) or {})["metadata"]
-    metadata["annotations"][READS] = fingerprint(manifest)
-    metadata["annotations"] = {key: value for key, value in metadata["annotations"].items() if value is not None}
-    if not metadata["annotations"]:
+    if mark := fingerprint(manifest):
+        metadata["annotations"][READS] = mark
+    elif len(metadata["annotations"]) == 1:
         del metadata["annotations"]
+    else:
+        del metadata["annotations"][READS]
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -102,8 +103,9 @@ def _changed(values: Mapping[str, Any], path: list[str], value: str | None) -> d
         return changed
     whole: Any = json.loads(changed.get(top, "{}"))
     inner = whole
-    for part in rest[:-1]:
-        inner = inner[int(part)] if _is_list(inner) else inner.setdefault(part, {})
+    for part, after in itertools.pairwise(rest):
+        # Where nothing is yet, an index makes a list of it.
+        inner = inner[int(part)] if _is_list(inner) else inner.setdefault(part, [] if after.isdigit() else {})
     last: Any = int(rest[-1]) if _is_list(inner) else rest[-1]
     if value is None:
         del inner[last]

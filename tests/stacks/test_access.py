@@ -50,6 +50,7 @@ REFUSED: dict[str, tuple[RawConfig, str]] = {
     "a team that does not exist": (stack({"a": key(*ALL, team="core")}, {"cores": key(*ALL)}), "no such team"),
     "a team where there are none": (stack({"a": key(*ALL, team="core")}), "there are no teams"),
     "no model at all": (stack({"a": {"models": [], **BUDGET}}), "is empty, so nothing may be used"),
+    "one model and no list": (stack({"a": {"models": "coder-chat", **BUDGET}}), "must be a list"),
     "a key without a budget": (stack({"a": {"models": ALL}}), "spend without end"),
     "a key whose team has no budget either": (
         stack({"a": {"models": ALL, "team": "t"}}, {"t": {"models": ALL}}),
