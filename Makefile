@@ -63,7 +63,7 @@ $(SYNCED): requirements.lock pyproject.toml | $(UV)
 	@VIRTUAL_ENV=.venv $(UV) pip sync -q --compile-bytecode --require-hashes requirements.lock
 	@VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --no-build-isolation -e .
 	@$(RUN)/python -m compileall -q components models ops stacks
-	@echo "preparing the SDKs for fast plans (ops/plan/fast_imports.py), a few seconds, once" >&2
+	@echo "preparing the SDKs for fast plans (ops/fast_imports.py), a few seconds, once" >&2
 	@$(RUN)/ops plan --stack ai-dev > /dev/null 2>&1 || true
 	@touch $@
 

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from models.catalog import CATALOG
 from models.spec import ExternalProvider, ModelSpec
-from ops.plan.config_files import load
-from ops.plan.engine import Recording, Registered, engine_config
-from ops.plan.engine import run as run_program
+from ops.config_files import load
+from ops.engine import Recording, Registered, engine_config
+from ops.engine import run as run_program
 from stacks.admission import admit
 from stacks.program import deploy
 

@@ -6,25 +6,22 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
-
-class _Command(NamedTuple):
-    module: str  # with add_arguments(parser) and run(args) -> int
-    summary: str
-
-
+# Each is a folder with a `command` module: add_arguments(parser) and run(args) -> int.
 _COMMANDS = {
-    "plan": _Command("ops.plan.command", "show what `pulumi up` would create, without account, cluster or CLI"),
-    "pin": _Command("ops.pin", "look up missing revisions and image digests (needs the network)"),
-    "up": _Command("ops.up.command", "deploy a stack to the embedded cluster or any context, with or without pulumi"),
-    "cluster": _Command("ops.cluster.command", "start, stop and show the embedded cluster"),
-    "fit": _Command("ops.fit", "show whether a model fits a GPU, and where its memory goes"),
-    "smoke": _Command(
-        "ops.smoke.command", "ask models what they are for, directly and through the gateway, with a key"
-    ),
-    "keys": _Command("ops.keys", "list teams and keys: spent, budget, left (no values)"),
+    "plan": "show what `pulumi up` would create, without account, cluster or CLI",
+    "pin": "look up missing revisions and image digests (needs the network)",
+    "up": "deploy a stack to the embedded cluster or any context, with or without pulumi",
+    "cluster": "start, stop and show the embedded cluster",
+    "fit": "show whether a model fits a GPU, and where its memory goes",
+    "smoke": "ask models what they are for, directly and through the gateway, with a key",
+    "keys": "list teams and keys: spent, budget, left (no values)",
 }
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"ops.{name}.command")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,18 +29,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None and arguments[:1] == ["plan"]:
         # Before anything imports an SDK, and only in a process of its own.
-        from ops.plan import fast_imports  # noqa: PLC0415
+        from ops import fast_imports  # noqa: PLC0415
 
         fast_imports.install()
     parser = argparse.ArgumentParser(prog="ops", description="Operate the ai-platform.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in _COMMANDS.items():
-        sub = subparsers.add_parser(name, help=command.summary, description=command.summary)
+    for name, summary in _COMMANDS.items():
+        sub = subparsers.add_parser(name, help=summary, description=summary)
         if arguments[:1] == [name]:
-            importlib.import_module(command.module).add_arguments(sub)
+            _module(name).add_arguments(sub)
     args = parser.parse_args(arguments)
     try:
-        return int(importlib.import_module(_COMMANDS[args.command].module).run(args))
+        return int(_module(args.command).run(args))
     except BrokenPipeError:
         # `ops plan | head`: the reader has seen enough.
         sys.stderr.close()

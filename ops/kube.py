@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from components.gateway import keys as gateway_keys
 from models.catalog import CATALOG, GROUPS
-from ops.plan.config_files import ConfigFileError, load
+from ops.config_files import ConfigFileError, load
 from stacks.problems import Problem
 from stacks.settings import parse
 
@@ -223,3 +224,19 @@ def ending_on_signals() -> Generator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
+    """One value of a Secret.
+
+    Raises UnusableError, with the names of those that there are.
+    """
+    values = kube.secret(namespace, name)
+    if key in values:
+        return values[key]
+    remedy = "pulumi up"
+    if name == gateway_keys.APP:
+        remedy = f"--key with one of those, or add a key '{key}' to Pulumi.<stack>.yaml, then: pulumi up"
+    raise UnusableError(
+        f"Secret {namespace}/{name} holds no '{key}'; it has: {', '.join(sorted(values)) or 'nothing'}", remedy
+    )

@@ -18,7 +18,7 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
-from ops.plan.engine import UNKNOWN_TEXT
+from ops.engine import UNKNOWN_TEXT
 from ops.policies import DEFAULT_QUOTA, RULES, STACK_RULES, Resource, Rule, StackRule
 
 

@@ -9,16 +9,16 @@ import pulumi
 import pulumi_gcp as gcp
 from pulumi_gcp import projects
 
-from components import litellm_gateway, postgres
-from components.cloud_sql import CloudSql, CloudSqlArgs
-from components.database import Database
-from components.gke_cluster import GkeCluster, GkeClusterArgs
-from components.gke_l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
-from components.gke_network import GkeNetwork, GkeNetworkArgs
-from components.image_mirror import ImageMirror, ImageMirrorArgs
-from components.persistent_disk import PersistentDisk, PersistentDiskArgs
-from components.place import Place
-from components.postgres import Postgres, PostgresArgs
+from components.gateway import litellm_gateway, postgres
+from components.gateway.database import Database
+from components.gateway.postgres import Postgres, PostgresArgs
+from components.gke.cloud_sql import CloudSql, CloudSqlArgs
+from components.gke.cluster import GkeCluster, GkeClusterArgs
+from components.gke.image_mirror import ImageMirror, ImageMirrorArgs
+from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
+from components.gke.network import GkeNetwork, GkeNetworkArgs
+from components.gke.persistent_disk import PersistentDisk, PersistentDiskArgs
+from components.kubernetes.place import Place
 from models.images import LITELLM, POSTGRES, VLLM
 from models.machines import region_of
 from models.spec import ExternalProvider

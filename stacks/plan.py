@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from components import litellm_gateway, postgres
+from components.gateway import litellm_gateway, postgres
 from models.cold_start import ColdStart, cold_start
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine
 from models.memory import claim_gib

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import litellm_gateway
-from components.clean_exit import end_without_traceback
-from components.database import Database
-from components.gateway_keys import GatewayKeys, GatewayKeysArgs
-from components.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
-from components.model_workload import ModelArgs
-from components.place import Place, restricted_namespace
-from components.postgres import Postgres, PostgresArgs
-from components.registration import Registration
-from components.secrets import fingerprint_output
-from components.serving_namespace import API_KEY, API_KEY_SECRET, ServingNamespace, ServingNamespaceArgs
-from components.tei_embeddings import TeiEmbeddings
-from components.vllm_model import VllmModel, VllmModelArgs
+from components.gateway import litellm_gateway
+from components.gateway.database import Database
+from components.gateway.keys import GatewayKeys, GatewayKeysArgs
+from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.gateway.postgres import Postgres, PostgresArgs
+from components.kubernetes.clean_exit import end_without_traceback
+from components.kubernetes.place import Place, restricted_namespace
+from components.kubernetes.secrets import fingerprint_output
+from components.serving.model_workload import ModelArgs
+from components.serving.namespace import API_KEY, API_KEY_SECRET, ServingNamespace, ServingNamespaceArgs
+from components.serving.registration import Registration
+from components.serving.tei_embeddings import TeiEmbeddings
+from components.serving.vllm_model import VllmModel, VllmModelArgs
 from models.images import LITELLM, POSTGRES
 from models.machines import G2_MACHINES
 from models.spec import Image, TeiEngine, VllmEngine

@@ -1,6 +1,6 @@
 """What the tests run and look at: the real program, or one component of it, and the record of what it registers.
 
-Everything runs through `ops.plan.engine` on the SDK's own classes, in an event loop of its own.
+Everything runs through `ops.engine` on the SDK's own classes, in an event loop of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.place import Place
+from components.kubernetes.place import Place
 from models.catalog import CATALOG, GROUPS, Group
 from models.machines import G2_MACHINES, Machine
 from models.spec import ExternalProvider, ModelSpec, TeiEngine, VllmEngine
-from ops.plan.config_files import load
-from ops.plan.engine import Recording, Registered, run, run_main
+from ops.config_files import load
+from ops.engine import Recording, Registered, run, run_main
 from stacks.admission import admit
 from stacks.program import deploy
 from stacks.settings import RawConfig

@@ -6,14 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ops.checkout import cluster_root
 from ops.cluster import commands
-
-LOCAL = ".local"  # of a checkout: everything that is private to it, ignored by git
-
-
-def root_of(project_dir: Path) -> Path:
-    """Where a checkout's embedded cluster lives."""
-    return project_dir.absolute() / LOCAL / "cluster"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 if it is as asked, 1 with the remedy if not."""
-    root = root_of(args.project_dir)
+    root = cluster_root(args.project_dir)
     match args.action:
         case "down":
             return commands.down(root, wipe=args.wipe)
@@ -41,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
 def _up(project_dir: Path, root: Path) -> int:
     """With the nodes of the local stack: `ops up` and this command must not take turns at changing them."""
     # Here, since the other actions need no Pulumi.
-    from ops.plan.config_files import ConfigFileError  # noqa: PLC0415
-    from ops.up.site import nodes_of_stack  # noqa: PLC0415
+    from ops.config_files import ConfigFileError  # noqa: PLC0415
+    from ops.embedded_cluster.planned_nodes import nodes_of_stack  # noqa: PLC0415
 
     try:
         nodes = nodes_of_stack(project_dir)

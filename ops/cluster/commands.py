@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ops.cluster.control_plane import EmbeddedCluster
-from ops.cluster.errors import ClusterError
-from ops.cluster.nodes import DEFAULT_NODES, NodeShape
+from ops.embedded_cluster.control_plane import EmbeddedCluster
+from ops.embedded_cluster.errors import ClusterError
+from ops.embedded_cluster.nodes import DEFAULT_NODES, NodeShape
 
 _console = Console(highlight=False, markup=False, soft_wrap=True)
 _errors = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)

@@ -17,12 +17,12 @@ from typing import Any, cast
 
 from rich.console import Console
 
+from ops.config_files import ConfigFileError, load
+from ops.engine import run_main
 from ops.plan import REFUSED
-from ops.plan.config_files import ConfigFileError, load
 from ops.plan.data import plan_data
 from ops.plan.diff import PlanData, compare
 from ops.plan.diff_text import as_data, as_markdown, as_text, refused_markdown
-from ops.plan.engine import run_main
 from ops.plan.text import refusal
 from stacks.admission import admit
 from stacks.problems import Problem

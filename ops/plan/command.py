@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ops.config_files import ConfigFileError, load
+from ops.engine import Registered, run_main
+from ops.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
 from ops.plan import REFUSED
-from ops.plan.config_files import ConfigFileError, load
 from ops.plan.data import plan_data
-from ops.plan.engine import Registered, run_main
-from ops.plan.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
 from ops.plan.text import refusal, render
 from stacks.admission import Admission, admit
 

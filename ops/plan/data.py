@@ -8,7 +8,7 @@ from typing import Any
 
 from models.memory import fit_model
 from models.spec import VllmEngine
-from ops.plan.engine import Registered
+from ops.engine import Registered
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs
 from stacks.plan import PlannedModel

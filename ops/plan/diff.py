@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
-from components.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
-from ops.plan.engine import UNKNOWN_TEXT
+from components.kubernetes.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
+from ops.engine import UNKNOWN_TEXT
 from ops.plan.replacements import PROVIDER, PROVIDER_INPUTS, holds_data, replacing
 from stacks.plan import State
 from stacks.problems import Problem

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any, cast
 
+from ops.engine import UNKNOWN_TEXT
 from ops.plan.diff import Change, Difference, Operation, PlanData, PlanDiff
-from ops.plan.engine import UNKNOWN_TEXT
 from stacks.costs import CENTS, HOURLY_DIGITS
 from stacks.problems import Problem
 

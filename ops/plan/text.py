@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from models.prices import HOURS_PER_MONTH
 from models.spec import PerToken
-from ops.plan.engine import Registered, custom_resources
+from ops.engine import Registered, custom_resources
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, costs
 from stacks.plan import Plan, PlannedModel, State

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from models.catalog import CATALOG
 from models.spec import ModelSpec, PerToken, Price, Task, TeiEngine
-from ops.smoke.client import Endpoint, Json, NoAnswerError, Reply
+from ops.endpoint import Endpoint, Json, NoAnswerError, Reply
 
 _MILLION = 1_000_000
 _TOKENS = 32  # enough to see an answer, and next to nothing to pay

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from models.catalog import CATALOG
 from models.spec import ExternalProvider, ModelSpec
+from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment
 from ops.kube import UnusableError, named_cluster
 from ops.kube import add_arguments as add_cluster_arguments
 from ops.smoke.checks import Check, Verdict, bring_up, exercise, price_usd, served_name, through_gateway
-from ops.smoke.client import Endpoint, NoAnswerError, base_url, key_from_environment
 from ops.smoke.sites import Addresses, Cluster, Site
 from stacks.problems import did_you_mean, nearest
 

@@ -10,15 +10,16 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from components import gateway_keys, litellm_gateway
-from components.pods import NAME_LABEL
-from components.registration import PORT
-from components.serving_namespace import API_KEY, API_KEY_SECRET
+from components.gateway import keys as gateway_keys
+from components.gateway import litellm_gateway
+from components.kubernetes.pods import NAME_LABEL
+from components.serving.namespace import API_KEY, API_KEY_SECRET
+from components.serving.registration import PORT
 from models.catalog import CATALOG
 from models.spec import ModelSpec
-from ops.kube import Kube, Scale, UnusableError
+from ops.endpoint import Endpoint, NoAnswerError, usable_key
+from ops.kube import Kube, Scale, UnusableError, secret_value
 from ops.smoke.checks import Check, Verdict, bring_up
-from ops.smoke.client import Endpoint, NoAnswerError, usable_key
 from stacks.program import GATEWAY, SERVING
 
 
@@ -108,22 +109,6 @@ class Cluster:
         except UnusableError as error:
             return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
         return Endpoint(url, self.timeout, key)
-
-
-def secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
-    """One value of a Secret.
-
-    Raises UnusableError, with the names of those that there are.
-    """
-    values = kube.secret(namespace, name)
-    if key in values:
-        return values[key]
-    remedy = "pulumi up"
-    if name == gateway_keys.APP:
-        remedy = f"--key with one of those, or add a key '{key}' to Pulumi.<stack>.yaml, then: pulumi up"
-    raise UnusableError(
-        f"Secret {namespace}/{name} holds no '{key}'; it has: {', '.join(sorted(values)) or 'nothing'}", remedy
-    )
 
 
 class _Listed(BaseModel):

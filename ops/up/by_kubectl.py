@@ -14,10 +14,10 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from components.secrets import fingerprint
-from ops.cluster.binaries import Say
-from ops.plan.engine import Registered
-from ops.plan.manifests import is_kubernetes, manifests, pod_template, read_keys
+from components.kubernetes.secrets import fingerprint
+from ops.embedded_cluster.binaries import Say
+from ops.engine import Registered
+from ops.manifests import is_kubernetes, manifests, pod_template, read_keys
 from ops.up.errors import UpError
 from ops.up.secrets import SecretObject, existing
 from ops.up.site import Kubectl, Object

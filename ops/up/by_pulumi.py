@@ -24,8 +24,8 @@ from typing import Any, TextIO, cast
 
 import yaml
 
-from ops.cluster.binaries import Say
-from ops.cluster.command import LOCAL
+from ops.checkout import LOCAL
+from ops.embedded_cluster.binaries import Say
 from ops.up.errors import UpError
 from ops.up.secrets import write_private
 from stacks.settings import RawConfig

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ops.cluster.binaries import Say, locked
-from ops.cluster.command import LOCAL
-from ops.cluster.errors import ClusterError
-from ops.plan.config_files import ConfigFileError, load
-from ops.plan.engine import Recording
+from ops.checkout import LOCAL
+from ops.config_files import ConfigFileError, load
+from ops.embedded_cluster.binaries import Say, locked
+from ops.embedded_cluster.errors import ClusterError
+from ops.engine import Recording
 from ops.plan.text import refusal
 from ops.up import by_kubectl, by_pulumi
 from ops.up.by_pulumi import PulumiStack

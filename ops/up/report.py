@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.pods import NAME_LABEL
+from components.kubernetes.pods import NAME_LABEL
 from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
-from ops.plan.engine import Recording
-from ops.plan.manifests import manifests
+from ops.engine import Recording
+from ops.manifests import manifests
 from ops.up.site import Object, Site
 from stacks.plan import Plan, State
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import pulumi
 
-from ops.plan.engine import Recording, RecordingMonitor, run
+from ops.engine import Recording, RecordingMonitor, run
 from ops.up.errors import UpError
 from ops.up.site import Kubectl, Object
 from stacks.plan import Plan

@@ -6,41 +6,18 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.machines import L4_ZONES, SYSTEM_BOOT_DISK_GIB
-from ops.cluster.binaries import Say, cache_folder
-from ops.cluster.command import LOCAL, root_of
-from ops.cluster.control_plane import CONTEXT, EmbeddedCluster
-from ops.cluster.nodes import NodeShape
-from ops.plan.config_files import load
+from ops.checkout import LOCAL, cluster_root
+from ops.embedded_cluster.binaries import Say, cache_folder
+from ops.embedded_cluster.control_plane import CONTEXT, EmbeddedCluster
+from ops.embedded_cluster.planned_nodes import nodes_of
 from ops.up.errors import UpError
-from stacks.admission import admit
 from stacks.plan import Plan
 
 Object = dict[str, Any]  # of the Kubernetes API, as JSON
-
-
-def nodes_of(plan: Plan) -> tuple[NodeShape, ...]:
-    """The machines that a plan asks for, as simulated nodes: the GPU pool at its full size, and the system pool."""
-    platform, zone = plan.settings.platform, L4_ZONES[0]
-    nodes: list[NodeShape] = []
-    if plan.gpu:
-        shape = NodeShape.of("g2", plan.gpu.machine, zone=zone, boot_disk_gib=platform.gpu_boot_disk_gib)
-        nodes += _numbered(replace(shape, gpus=shape.gpus * platform.gpu_sharing_clients), plan.max_gpu_nodes)
-    system = NodeShape.of("system", plan.system.machine, zone=zone, boot_disk_gib=SYSTEM_BOOT_DISK_GIB)
-    return (*nodes, *_numbered(system, platform.system_nodes))
-
-
-def nodes_of_stack(project_dir: Path, stack: str = "local") -> tuple[NodeShape, ...]:
-    """The same for a stack file, whatever else stands against its config. Raises ConfigFileError."""
-    return nodes_of(admit(load(project_dir, stack), rehearsal=True).plan)
-
-
-def _numbered(shape: NodeShape, count: int) -> list[NodeShape]:
-    return [shape] + [replace(shape, name=f"{shape.name}-{number}") for number in range(2, count + 1)]
 
 
 @dataclass(frozen=True)
@@ -105,7 +82,7 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
         )
     # As the provider reads it, whose working directory is the project's.
     kubeconfig = project_dir / Path(platform.kubeconfig).expanduser()
-    cluster = EmbeddedCluster(root_of(project_dir))
+    cluster = EmbeddedCluster(cluster_root(project_dir))
     cache = project_dir / LOCAL / "kubectl"
     if kubeconfig == cluster.kubeconfig:
         if platform.kube_context != CONTEXT:

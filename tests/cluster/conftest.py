@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ops.cluster.binaries import why_unavailable
-from ops.cluster.control_plane import EmbeddedCluster
-from ops.cluster.errors import ClusterError
+from ops.embedded_cluster.binaries import why_unavailable
+from ops.embedded_cluster.control_plane import EmbeddedCluster
+from ops.embedded_cluster.errors import ClusterError
 from tests.cluster import engine
 from tests.cluster.engine import Engine
 from tests.cluster.platform import NAMESPACES, Platform

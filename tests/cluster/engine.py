@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops.cluster.control_plane import EmbeddedCluster
+from ops.embedded_cluster.control_plane import EmbeddedCluster
 from stacks.secrets import DATABASE_PASSWORD, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey, key_value
 from tests.support import config
 

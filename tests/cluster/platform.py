@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ops.cluster.control_plane import EmbeddedCluster
-from ops.plan.manifests import manifests
+from ops.embedded_cluster.control_plane import EmbeddedCluster
+from ops.manifests import manifests
 from stacks.program import GATEWAY, SERVING
 from tests.support import NAME_LABEL, recorded
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from components.database import PASSWORD, PASSWORD_SECRET
-from components.postgres import CLAIM
-from ops.cluster.errors import ClusterError
+from components.gateway.database import PASSWORD, PASSWORD_SECRET
+from components.gateway.postgres import CLAIM
+from ops.embedded_cluster.errors import ClusterError
 from stacks.program import GATEWAY, SERVING
 from stacks.secrets import DATABASE_PASSWORD, SALT_KEY, SecretKey
 from tests.cluster.conftest import eventually

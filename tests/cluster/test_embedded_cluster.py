@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from models.machines import ACCELERATOR_LABEL, GPU_TAINT
-from ops.cluster import binaries, commands, control_plane
-from ops.cluster.control_plane import EmbeddedCluster
-from ops.cluster.errors import ClusterError
-from ops.cluster.nodes import DEFAULT_NODES
+from ops.cluster import commands
+from ops.embedded_cluster import binaries, control_plane
+from ops.embedded_cluster.control_plane import EmbeddedCluster
+from ops.embedded_cluster.errors import ClusterError
+from ops.embedded_cluster.nodes import DEFAULT_NODES
 from tests.cluster.conftest import Manifest, Namespace, eventually
 
 CHECKOUT = Path(__file__).parents[2]
@@ -367,7 +368,7 @@ def test_a_start_that_fails_half_way_leaves_no_process(
 def test_a_killed_owner_takes_its_cluster_with_it(can_start: None, tmp_path: Path) -> None:
     root = tmp_path / "cluster"
     program = (
-        "import pathlib, signal; from ops.cluster.control_plane import EmbeddedCluster\n"
+        "import pathlib, signal; from ops.embedded_cluster.control_plane import EmbeddedCluster\n"
         f"with EmbeddedCluster.started(pathlib.Path({str(root)!r})): print('up', flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as owner:

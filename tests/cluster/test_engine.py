@@ -19,10 +19,10 @@ from pulumi.runtime import rpc
 
 from models.images import LITELLM
 from models.machines import G2_MACHINES
-from ops.cluster.control_plane import CONTEXT, EmbeddedCluster
-from ops.cluster.nodes import DEFAULT_NODES, NodeShape
-from ops.plan.config_files import load
-from ops.plan.engine import SECRET_TEXT, UNKNOWN_TEXT, Registered, run_main
+from ops.config_files import load
+from ops.embedded_cluster.control_plane import CONTEXT, EmbeddedCluster
+from ops.embedded_cluster.nodes import DEFAULT_NODES, NodeShape
+from ops.engine import SECRET_TEXT, UNKNOWN_TEXT, Registered, run_main
 from stacks.program import GATEWAY, SERVING
 from stacks.secrets import MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey, key_value
 from tests.cluster.conftest import eventually

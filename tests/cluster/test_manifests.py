@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from models.catalog import GROUPS
-from ops.cluster.control_plane import EmbeddedCluster
-from ops.cluster.errors import ClusterError
+from ops.embedded_cluster.control_plane import EmbeddedCluster
+from ops.embedded_cluster.errors import ClusterError
 from stacks.program import SERVING
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
 from tests.support import SERVED_ALIASES, TEI_ALIASES, VLLM_ALIASES

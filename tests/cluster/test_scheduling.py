@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from models.machines import GPU_TAINT
-from ops.cluster.nodes import DEFAULT_NODES
+from ops.embedded_cluster.nodes import DEFAULT_NODES
 from stacks.program import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import Engine

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ops import cli
-from ops.cluster.control_plane import EmbeddedCluster
+from ops.embedded_cluster.control_plane import EmbeddedCluster
 from stacks.program import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.platform import NAMESPACES, Manifest, Platform

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.database import Database
-from components.gateway_config import gateway_config, model_entry, price_fields
-from components.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
-from components.network_policies import app_peer
-from components.registration import registration
+from components.gateway.config import gateway_config, model_entry, price_fields
+from components.gateway.database import Database
+from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.kubernetes.network_policies import app_peer
+from components.serving.registration import registration
 from models.catalog import CATALOG
 from models.spec import PerAudioSecond, PerQuery, PerToken, Task
 from tests.support import (

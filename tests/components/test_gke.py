@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.gke_cluster import exec_kubeconfig
+from components.gke.cluster import exec_kubeconfig
 from models.catalog import CATALOG
 from models.images import VLLM
 from models.machines import G2_MACHINES, GPU_TAINT

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from components.tei_embeddings import tei_arguments
-from components.vllm_model import vllm_arguments
+from components.serving.tei_embeddings import tei_arguments
+from components.serving.vllm_model import vllm_arguments
 from models.catalog import CATALOG
 from models.cold_start import cold_start
 from models.memory import claim_gib
@@ -193,7 +193,7 @@ def test_the_program_that_stages_is_the_one_in_the_repository(alias: str) -> Non
     directory, name = command[1].rsplit("/", 1)
     mounts = {m["mountPath"]: m for m in pod.spec["initContainers"][0]["volumeMounts"]}
     assert mounts[directory]["name"] == "stage"
-    assert program[name] == (PROJECT_DIR / "components" / "scripts" / name).read_text()
+    assert program[name] == (PROJECT_DIR / "components" / "serving" / name).read_text()
 
 
 @every_model

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components.never_shrink import keep_size, shrink, stored_gib
+from components.kubernetes.never_shrink import keep_size, shrink, stored_gib
 
 PROJECT_DIR = Path(__file__).parents[2]
 
@@ -50,13 +50,13 @@ def test_the_remedy_asks_for_the_size_that_exists() -> None:
 # The claims of the product's own components, written to files in place of a cluster.
 _PROGRAM = """
 import pulumi, pulumi_kubernetes as k8s
-from components.place import Place
-from components.postgres import Postgres, PostgresArgs
+from components.kubernetes.place import Place
+from components.gateway.postgres import Postgres, PostgresArgs
 from models.catalog import CATALOG
 from models.cold_start import cold_start
 from models.needs import needs
-from components.model_workload import ModelArgs
-from components.tei_embeddings import TeiEmbeddings
+from components.serving.model_workload import ModelArgs
+from components.serving.tei_embeddings import TeiEmbeddings
 
 sizes = pulumi.Config()
 files = k8s.Provider("files", render_yaml_to_directory="out")

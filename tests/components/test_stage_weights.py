@@ -17,7 +17,7 @@ import pytest
 from tests.components.hub import REPO, Failure, Hub
 from tests.support import PROJECT_DIR
 
-PROGRAM = PROJECT_DIR / "components" / "scripts" / "stage_weights.py"
+PROGRAM = PROJECT_DIR / "components" / "serving" / "stage_weights.py"
 PYTHON = os.environ.get("STAGE_PYTHON", sys.executable)  # another interpreter: other versions of the hub's library
 FIRST, SECOND = "a" * 40, "b" * 40
 FILES = {

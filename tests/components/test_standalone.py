@@ -13,21 +13,21 @@ import pulumi_gcp as gcp
 import pytest
 
 import components
-from components.cloud_sql import CloudSql, CloudSqlArgs
-from components.database import Database
-from components.gateway_keys import GatewayKeys, GatewayKeysArgs
-from components.gke_cluster import GkeCluster, GkeClusterArgs
-from components.gke_l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
-from components.gke_network import GkeNetwork, GkeNetworkArgs
-from components.image_mirror import ImageMirror, ImageMirrorArgs
-from components.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
-from components.model_workload import ModelArgs
-from components.network_policies import app_peer
-from components.persistent_disk import PersistentDisk, PersistentDiskArgs
-from components.postgres import Postgres, PostgresArgs
-from components.serving_namespace import ServingNamespace, ServingNamespaceArgs
-from components.tei_embeddings import TeiEmbeddings
-from components.vllm_model import VllmModel, VllmModelArgs
+from components.gateway.database import Database
+from components.gateway.keys import GatewayKeys, GatewayKeysArgs
+from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.gateway.postgres import Postgres, PostgresArgs
+from components.gke.cloud_sql import CloudSql, CloudSqlArgs
+from components.gke.cluster import GkeCluster, GkeClusterArgs
+from components.gke.image_mirror import ImageMirror, ImageMirrorArgs
+from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
+from components.gke.network import GkeNetwork, GkeNetworkArgs
+from components.gke.persistent_disk import PersistentDisk, PersistentDiskArgs
+from components.kubernetes.network_policies import app_peer
+from components.serving.model_workload import ModelArgs
+from components.serving.namespace import ServingNamespace, ServingNamespaceArgs
+from components.serving.tei_embeddings import TeiEmbeddings
+from components.serving.vllm_model import VllmModel, VllmModelArgs
 from models.catalog import CATALOG
 from models.cold_start import cold_start
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
@@ -179,7 +179,7 @@ every_component = pytest.mark.parametrize("component", list(ALONE), ids=lambda c
 
 def test_every_component_is_tried_alone_and_has_a_file_of_its_own() -> None:
     found: dict[type, str] = {}
-    for module in pkgutil.iter_modules(components.__path__, "components."):
+    for module in pkgutil.walk_packages(components.__path__, "components."):
         for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if issubclass(cls, pulumi.ComponentResource) and cls.__module__ == module.name:
                 found[cls] = module.name

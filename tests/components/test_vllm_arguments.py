@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from components.vllm_model import vllm_arguments
+from components.serving.vllm_model import vllm_arguments
 from models.catalog import CATALOG
 from models.images import VLLM
 from models.spec import ModelSpec, VllmEngine

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.scripts.reconcile_keys import ROUTES
+from components.gateway.reconcile_keys import ROUTES
 from tests.gateway.environment import ROOT, ensure_environment
 from tests.gateway.postgres import Postgres, free_port, terminate
 from tests.gateway.proxy import Proxy, master_key

@@ -20,7 +20,7 @@ from tests.gateway.environment import ROOT, Environment
 from tests.gateway.postgres import free_port, terminate
 from tests.gateway.rendered import rendered
 
-SCRIPTS = ROOT / "components" / "scripts"
+PROGRAMS = ROOT / "components" / "gateway"
 UPSTREAM_KEY = "sk-upstream-" + secrets.token_hex(16)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from components.scripts.model_state import ModelState, decide, parse
+from components.gateway.model_state import ModelState, decide, parse
 from tests.gateway.proxy import Proxy, call, mount
 from tests.gateway.rendered import SERVED, rendered
 from tests.gateway.test_routes import CHAT, USAGE, ask, price
@@ -183,7 +183,7 @@ def test_a_fallback_that_the_key_may_not_use_is_not_used(state: Proxy, upstream:
 
 
 def test_the_hooks_leave_every_other_request_alone() -> None:
-    from components.scripts import stream_usage
+    from components.gateway import stream_usage
 
     plain: dict[str, Any] = {"model": ALIAS, "stream": False}
     assert asyncio.run(stream_usage.hook.async_pre_call_hook(None, None, plain, "atext_completion")) is None

@@ -17,11 +17,11 @@ from typing import Any, cast
 import openai
 import pytest
 
-from components.scripts.reconcile_keys import OWNER, Actual, Desired, main, parse, plan, read_values, token_of
+from components.gateway.reconcile_keys import OWNER, Actual, Desired, main, parse, plan, read_values, token_of
 from tests.gateway.conftest import Replicas
 from tests.gateway.environment import Environment
 from tests.gateway.postgres import Postgres
-from tests.gateway.proxy import SCRIPTS, Proxy
+from tests.gateway.proxy import PROGRAMS, Proxy
 from tests.gateway.rendered import SERVED, rendered
 from tests.gateway.test_routes import USAGE, ask, price
 from tests.gateway.upstream import Behaviour, Upstream
@@ -293,7 +293,7 @@ class Job:
     def start(self, proxy: Proxy | None = None) -> subprocess.Popen[str]:
         at = proxy or self.proxy
         return subprocess.Popen(
-            [str(self.environment.python), str(SCRIPTS / "reconcile_keys.py")],
+            [str(self.environment.python), str(PROGRAMS / "reconcile_keys.py")],
             env={
                 "GATEWAY_URL": at.url,
                 "LITELLM_MASTER_KEY": at.master_key,

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from components.scripts.reconcile_keys import OWNER, ROUTES
+from components.gateway.reconcile_keys import OWNER, ROUTES
 from models.catalog import CATALOG
 from models.spec import Task
 from ops.cli import main

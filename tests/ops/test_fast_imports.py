@@ -22,8 +22,8 @@ if sys.argv[1] == "fast":
     from ops.plan import fast_imports
     fast_imports.install()
 from pulumi import _types
-from ops.plan.config_files import load
-from ops.plan.engine import run_main
+from ops.config_files import load
+from ops.engine import run_main
 
 resolved, resolve = {}, _types._raw_return_hints.__wrapped__
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ops import fit
+from ops.fit import command as fit
 
 QWEN_32B: dict[str, Any] = {
     "model_type": "qwen2",

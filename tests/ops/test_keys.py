@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from components.scripts.reconcile_keys import NO_MODELS, OWNER
+from components.gateway.reconcile_keys import NO_MODELS, OWNER
 from ops.cli import main
 from tests.ops.fakes import Kubectl, Server
 

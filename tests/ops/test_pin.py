@@ -13,7 +13,7 @@ import pytest
 
 from models.catalog import CATALOG
 from models.images import LITELLM
-from ops import pin
+from ops.pin import command as pin
 from tests.quiet_server import QuietServer
 
 COMMIT = "c0ffee" + "0" * 34

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.plan.config_files import ConfigFileError, load
+from ops.config_files import ConfigFileError, load
 from stacks.settings import RawConfig
 from tests.support import PROJECT_DIR
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ops.engine import run
 from ops.plan.data import plan_data
-from ops.plan.engine import run
 from ops.plan.text import cost_section
 from stacks.admission import admit
 from stacks.costs import Costs, costs

@@ -13,15 +13,7 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from ops.plan.engine import (
-    SECRET_TEXT,
-    UNKNOWN_TEXT,
-    DuplicateUrnError,
-    Recording,
-    RecordingMonitor,
-    custom_resources,
-    run,
-)
+from ops.engine import SECRET_TEXT, UNKNOWN_TEXT, DuplicateUrnError, Recording, RecordingMonitor, custom_resources, run
 from stacks.settings import RawConfig
 from tests.support import PROJECT_DIR
 
@@ -182,7 +174,7 @@ def test_an_exception_of_the_program_comes_out() -> None:
 
 _FAIL_THEN_RUN = """
 import pulumi
-from ops.plan.engine import DuplicateUrnError, run
+from ops.engine import DuplicateUrnError, run
 from stacks.settings import RawConfig
 
 class Part(pulumi.ComponentResource):

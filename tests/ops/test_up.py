@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 
 from ops import cli
-from ops.plan.config_files import load
+from ops.config_files import load
+from ops.embedded_cluster.planned_nodes import nodes_of
 from ops.up import leash
 from ops.up.by_kubectl import Identity, follows
 from ops.up.by_pulumi import PulumiStack, readable
 from ops.up.command import config_of
 from ops.up.errors import UpError
 from ops.up.secrets import SecretObject, needed, rehearse, settle
-from ops.up.site import Kubectl, Object, nodes_of
+from ops.up.site import Kubectl, Object
 from stacks.admission import admit
 from stacks.plan import Plan
 from stacks.settings import RawConfig

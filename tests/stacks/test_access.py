@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from components.scripts import model_state as hook
-from components.scripts import reconcile_keys as job
+from components.gateway import model_state as hook
+from components.gateway import reconcile_keys as job
 from models.catalog import CATALOG
 from models.spec import ExternalProvider, Task
 from stacks.access import desired_access, model_state

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
-from components.secrets import READS
+from components.kubernetes.secrets import READS
 from models.catalog import CATALOG, GROUPS, Group
 from models.spec import Evidence, Licence, ModelSpec, PerToken, Source
-from ops.plan import engine
-from ops.plan.manifests import manifests, pod_template
+from ops import engine
+from ops.manifests import manifests, pod_template
 from ops.up.by_kubectl import reads
 from ops.up.secrets import rehearse
 from stacks.admission import admit

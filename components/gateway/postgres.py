@@ -9,11 +9,11 @@ from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from components.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER, Database
-from components.network_policies import allow, app_peer, ingress
-from components.never_shrink import DATABASE_SETTING, never_shrinks
-from components.place import Place, StaticVolume
-from components.pods import (
+from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER, Database
+from components.kubernetes.network_policies import allow, app_peer, ingress
+from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks
+from components.kubernetes.place import Place, StaticVolume
+from components.kubernetes.pods import (
     NAME_LABEL,
     container_security,
     env,
@@ -25,7 +25,7 @@ from components.pods import (
     scratch,
     skip_await,
 )
-from components.secrets import opaque_secret
+from components.kubernetes.secrets import opaque_secret
 from models.images import POSTGRES
 from models.needs import Needs
 

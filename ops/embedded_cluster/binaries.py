@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.cluster.errors import ClusterError
+from ops.embedded_cluster.errors import ClusterError
 
 Say = Callable[[str], None]  # takes one line of progress for the operator
 Version = tuple[int, int, int]

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import yaml
 
-from components.secrets import READS
-from ops.plan.engine import UNKNOWN_TEXT, Registered
+from components.kubernetes.secrets import READS
+from ops.engine import UNKNOWN_TEXT, Registered
 
 # What others refer to comes first; claims and volumes apart, since a pruning apply must never own them.
 _ORDER = (

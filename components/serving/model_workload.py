@@ -14,10 +14,10 @@ from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from components.network_policies import PUBLIC_INTERNET, allow, egress, ingress, namespace_peer
-from components.never_shrink import claim_setting, never_shrinks
-from components.place import Place
-from components.pods import (
+from components.kubernetes.network_policies import PUBLIC_INTERNET, allow, egress, ingress, namespace_peer
+from components.kubernetes.never_shrink import claim_setting, never_shrinks
+from components.kubernetes.place import Place
+from components.kubernetes.pods import (
     NAME_LABEL,
     container_security,
     env,
@@ -31,9 +31,9 @@ from components.pods import (
     skip_await,
     timeouts,
 )
-from components.registration import PORT, Registration, registration
-from components.secrets import READS
-from components.serving_namespace import HF_TOKEN, HF_TOKEN_SECRET, STAGING_CONFIG_MAP, STAGING_PROGRAM
+from components.kubernetes.secrets import READS
+from components.serving.namespace import HF_TOKEN, HF_TOKEN_SECRET, STAGING_CONFIG_MAP, STAGING_PROGRAM
+from components.serving.registration import PORT, Registration, registration
 from models.cold_start import ColdStart
 from models.needs import TMP_GIB, Needs
 from models.spec import Image, ModelSpec, Weights

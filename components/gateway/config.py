@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from components.registration import Registration
+from components.serving.registration import Registration
 from models.spec import PerAudioSecond, PerQuery, PerToken, Price, Task
 
 # Route and mode of each task. A base model gets the raw prompt: the chat route would wrap it in a template.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_gcp import container, projects, serviceaccount
 
-from components.gke_network import PODS_RANGE, SERVICES_RANGE
+from components.gke.network import PODS_RANGE, SERVICES_RANGE
 from models.machines import SYSTEM_BOOT_DISK_GIB
 
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]  # what a node may do is decided by its role

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ops.cluster.control_plane import EmbeddedCluster
+from ops.embedded_cluster.control_plane import EmbeddedCluster
 
 if __name__ == "__main__":
     sys.stdin.read()  # ends when the last holder of the other end does

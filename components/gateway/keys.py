@@ -14,9 +14,9 @@ from pulumi_kubernetes.batch import v1 as batch
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from components import litellm_gateway
-from components.network_policies import allow, app_peer, egress
-from components.pods import (
+from components.gateway import litellm_gateway
+from components.kubernetes.network_policies import allow, app_peer, egress
+from components.kubernetes.pods import (
     container_security,
     env,
     labels,
@@ -27,7 +27,7 @@ from components.pods import (
     secret_env,
     timeouts,
 )
-from components.secrets import READS, fingerprint_output, opaque_secret
+from components.kubernetes.secrets import READS, fingerprint_output, opaque_secret
 from models.cold_start import pull_seconds
 from models.images import LITELLM
 from models.needs import Needs
@@ -62,7 +62,7 @@ class GatewayKeys(pulumi.ComponentResource):
     def __init__(self, name: str, args: GatewayKeysArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:gateway:GatewayKeys", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        program = (Path(__file__).parent / "scripts" / _PROGRAM).read_text()
+        program = Path(__file__).with_name(_PROGRAM).read_text()
         desired = json.dumps(args.desired, indent=1, sort_keys=True)
         config = core.ConfigMap(
             APP,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.model_workload import HUB_CACHE, SERVED_LINK, TMP_MOUNT, ModelArgs, model_objects, weights_of
-from components.pods import container_security, http_probe, resources, secret_env
-from components.registration import PORT, Registration
-from components.serving_namespace import API_KEY, API_KEY_SECRET
+from components.kubernetes.pods import container_security, http_probe, resources, secret_env
+from components.serving.model_workload import HUB_CACHE, SERVED_LINK, TMP_MOUNT, ModelArgs, model_objects, weights_of
+from components.serving.namespace import API_KEY, API_KEY_SECRET
+from components.serving.registration import PORT, Registration
 from models.images import LITELLM
 from models.spec import ModelSpec, TeiEngine
 

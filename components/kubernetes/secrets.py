@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.pods import metadata
+from components.kubernetes.pods import metadata
 
 # Annotation of a pod template: a pod reads a Secret when it starts, so another value has to be another pod.
 READS = "ai-platform/secrets"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.network_policies import deny_by_default
-from components.pods import metadata
-from components.secrets import opaque_secret
+from components.kubernetes.network_policies import deny_by_default
+from components.kubernetes.pods import metadata
+from components.kubernetes.secrets import opaque_secret
 
 API_KEY_SECRET = "vllm-api-key"  # noqa: S105  a name
 API_KEY = "api-key"
@@ -46,7 +46,7 @@ class ServingNamespace(pulumi.ComponentResource):
         core.ConfigMap(
             STAGING_CONFIG_MAP,
             metadata=metadata(STAGING_CONFIG_MAP, args.namespace, "staging"),
-            data={STAGING_PROGRAM: (Path(__file__).parent / "scripts" / STAGING_PROGRAM).read_text()},
+            data={STAGING_PROGRAM: Path(__file__).with_name(STAGING_PROGRAM).read_text()},
             opts=child,
         )
         deny_by_default(args.namespace, self)

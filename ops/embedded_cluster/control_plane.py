@@ -30,9 +30,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ops.cluster.binaries import Binaries, Say, find_or_build, locked
-from ops.cluster.errors import ClusterError
-from ops.cluster.nodes import DEFAULT_NODES, STORAGE_CLASS, Manifest, NodeShape
+from ops.embedded_cluster.binaries import Binaries, Say, find_or_build, locked
+from ops.embedded_cluster.errors import ClusterError
+from ops.embedded_cluster.nodes import DEFAULT_NODES, STORAGE_CLASS, Manifest, NodeShape
 
 CONTEXT = "ai-platform-embedded"  # the one context of the cluster's own kubeconfig
 
@@ -544,7 +544,7 @@ def _wait_until(done: Callable[[], bool], what: str, limit: float, logs: Path | 
 def _guard(root: Path) -> Generator[None]:
     """A process that wipes the cluster when this one is killed: its standard input ends with us."""
     guard = subprocess.Popen(
-        [sys.executable, "-m", "ops.cluster.guard", str(root)],
+        [sys.executable, "-m", "ops.embedded_cluster.guard", str(root)],
         env={**os.environ, "PYTHONPATH": str(_HERE.parents[1])},
         stdin=subprocess.PIPE,
         start_new_session=True,

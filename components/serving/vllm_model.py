@@ -8,17 +8,10 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.model_workload import (
-    CLAIM_PATH,
-    HUB_CACHE,
-    TMP_MOUNT,
-    ModelArgs,
-    model_objects,
-    weights_of,
-)
-from components.pods import container_security, env, gib, http_probe, resources, scratch, secret_env
-from components.registration import PORT, Registration
-from components.serving_namespace import API_KEY, API_KEY_SECRET
+from components.kubernetes.pods import container_security, env, gib, http_probe, resources, scratch, secret_env
+from components.serving.model_workload import CLAIM_PATH, HUB_CACHE, TMP_MOUNT, ModelArgs, model_objects, weights_of
+from components.serving.namespace import API_KEY, API_KEY_SECRET
+from components.serving.registration import PORT, Registration
 from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
 from models.needs import VLLM_HOME_GIB
 from models.spec import ModelSpec, VllmEngine, Weights

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pulumi
 
-from components.clean_exit import end_without_traceback
+from components.kubernetes.clean_exit import end_without_traceback
 
 DATABASE_SETTING = "--path gateway.databaseGib"  # as `pulumi config set` takes it
 _GIB = {"Ki": 2**-20, "Mi": 2**-10, "Gi": 1, "Ti": 2**10, "k": 1e3 / 2**30, "M": 1e6 / 2**30, "G": 1e9 / 2**30}

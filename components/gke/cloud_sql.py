@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_gcp import compute, servicenetworking, sql
 
-from components.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
-from components.network_policies import cidr_peer
-from components.place import Place
-from components.secrets import opaque_secret
+from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
+from components.kubernetes.network_policies import cidr_peer
+from components.kubernetes.place import Place
+from components.kubernetes.secrets import opaque_secret
 from models.prices import CLOUD_SQL_TIER
 
 # A fixed range, so that the gateway's egress policy can name it before the instance exists.

@@ -17,12 +17,19 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.policy import v1 as policy
 
-from components.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
-from components.database import PORT as DATABASE_PORT
-from components.gateway_config import gateway_config
-from components.network_policies import allow, any_namespace, deny_by_default, egress, ingress, namespace_peer
-from components.place import Place
-from components.pods import (
+from components.gateway.config import gateway_config
+from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
+from components.gateway.database import PORT as DATABASE_PORT
+from components.kubernetes.network_policies import (
+    allow,
+    any_namespace,
+    deny_by_default,
+    egress,
+    ingress,
+    namespace_peer,
+)
+from components.kubernetes.place import Place
+from components.kubernetes.pods import (
     NAME_LABEL,
     container_security,
     env,
@@ -36,10 +43,10 @@ from components.pods import (
     skip_await,
     timeouts,
 )
-from components.registration import PORT as MODEL_PORT
-from components.registration import Registration
-from components.secrets import READS, fingerprint_output, opaque_secret
-from components.serving_namespace import API_KEY, API_KEY_SECRET
+from components.kubernetes.secrets import READS, fingerprint_output, opaque_secret
+from components.serving.namespace import API_KEY, API_KEY_SECRET
+from components.serving.registration import PORT as MODEL_PORT
+from components.serving.registration import Registration
 from models.cold_start import pull_seconds
 from models.images import LITELLM
 from models.needs import Needs
@@ -104,7 +111,7 @@ class LiteLlmGateway(pulumi.ComponentResource):
             ),
         ]
         files = {"config.yaml": yaml.safe_dump(gateway_config(args.models), sort_keys=False)} | {
-            hook: (Path(__file__).parent / "scripts" / hook).read_text() for hook in _HOOKS
+            hook: Path(__file__).with_name(hook).read_text() for hook in _HOOKS
         }
         config = core.ConfigMap(
             f"{APP}-config", metadata=metadata(f"{APP}-config", namespace, "gateway"), data=files, opts=child

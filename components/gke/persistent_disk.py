@@ -10,9 +10,9 @@ from pulumi_gcp import compute
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from components.never_shrink import DATABASE_SETTING, never_shrinks
-from components.place import Place, StaticVolume
-from components.pods import gib
+from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks
+from components.kubernetes.place import Place, StaticVolume
+from components.kubernetes.pods import gib
 
 
 @dataclass(frozen=True, kw_only=True)

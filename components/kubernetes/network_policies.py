@@ -14,7 +14,7 @@ import pulumi
 from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.networking import v1 as net
 
-from components.pods import NAME_LABEL, metadata
+from components.kubernetes.pods import NAME_LABEL, metadata
 
 _METADATA_SERVER = "169.254.169.254/32"
 _NODE_LOCAL_DNS = "169.254.20.10/32"

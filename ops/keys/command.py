@@ -15,12 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components import litellm_gateway
-from components.scripts.reconcile_keys import NO_MODELS, OWNER, Gateway, RefusedError, UnreachableError
-from ops.kube import UnusableError, named_cluster
+from components.gateway import litellm_gateway
+from components.gateway.reconcile_keys import NO_MODELS, OWNER, Gateway, RefusedError, UnreachableError
+from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, usable_key
+from ops.kube import UnusableError, named_cluster, secret_value
 from ops.kube import add_arguments as add_cluster_arguments
-from ops.smoke.client import Endpoint, NoAnswerError, base_url, key_from_environment, usable_key
-from ops.smoke.sites import secret_value
 from stacks.program import GATEWAY
 
 UNUSABLE = 2

@@ -1,0 +1,1 @@
+"""The cloud half: network, cluster, node pools, image mirror, and what keeps the database beyond the cluster."""

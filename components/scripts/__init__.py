@@ -1,1 +1,0 @@
-"""Programs that run inside the pods, in the images' own Python; none imports the platform."""

@@ -1,0 +1,1 @@
+"""`ops fit`: whether a model fits, and where its memory goes."""

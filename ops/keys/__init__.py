@@ -1,0 +1,1 @@
+"""`ops keys`: teams and keys as the gateway has them."""
