@@ -12,18 +12,18 @@ longer, it is never killed early.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.spec import Image, ModelSpec, TeiEngine, VllmEngine
+from models.facts import Image
 
-_GPU_NODE_S = 420  # autoscaler decision, VM, driver installation; recalled
-_CPU_NODE_S = 120  # the system pool is there already; room for a repair or an upgrade
+GPU_NODE_S = 420  # autoscaler decision, VM, driver installation; recalled
+CPU_NODE_S = 120  # the system pool is there already; room for a repair or an upgrade
 _PULL_BYTES_PER_S = 40e6  # registry to containerd, unpacked, without image streaming; recalled
 _STAGE_BYTES_PER_S = 20e6  # hub to claim
 _STAGE_RETRY_S = 600  # what rate limits (429, 503) may add; the staging script gives up after it
 _LOAD_BYTES_PER_S = 60e6  # claim to GPU; a small pd-balanced disk reads at about 140 MB/s
-_ENGINE_START_S = 420  # imports, profiling run, compilation, CUDA graphs
-_TEI_START_S = 120  # load and warm-up at the largest batch
+GPU_START_S = 420  # imports, profiling run, compilation, CUDA graphs
 _MARGIN_S = 60
 
 
@@ -62,19 +62,15 @@ def pull_seconds(*images: Image) -> int:
     return math.ceil(sum(image.compressed_gib for image in images) * 2**30 / _PULL_BYTES_PER_S)
 
 
-def cold_start(spec: ModelSpec, *images: Image) -> ColdStart:
-    """Budget of a catalog entry whose pod pulls `images`.
+def cold_start(weights_bytes: int, images: Sequence[Image], *, node_s: int, start_s: int) -> ColdStart:
+    """Budget of a pod that pulls `images` and stages so many bytes.
 
-    Raises ValueError for an entry that runs elsewhere.
+    `node_s` is from a pending pod to a node, `start_s` what the engine takes beside reading its weights, seconds.
     """
-    if spec.weights is None or not isinstance(spec.engine, VllmEngine | TeiEngine):
-        raise ValueError(f"{spec.alias} runs elsewhere and has no cold start")
-    size = spec.weights.bytes_on_disk
-    on_gpu = isinstance(spec.engine, VllmEngine)
     return ColdStart(
-        node=_GPU_NODE_S if on_gpu else _CPU_NODE_S,
+        node=node_s,
         image=pull_seconds(*images),
-        stage=math.ceil(size / _STAGE_BYTES_PER_S),
+        stage=math.ceil(weights_bytes / _STAGE_BYTES_PER_S),
         retry=_STAGE_RETRY_S,
-        load=math.ceil(size / _LOAD_BYTES_PER_S) + (_ENGINE_START_S if on_gpu else _TEI_START_S),
+        load=math.ceil(weights_bytes / _LOAD_BYTES_PER_S) + start_s,
     )

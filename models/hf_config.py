@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from models.memory import body_parameters
-from models.spec import DecoderArchitecture, EncoderArchitecture, Quantization
+from models.memory.vllm import body_parameters
+from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads")

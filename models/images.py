@@ -1,6 +1,6 @@
 """The container images that serve models and the gateway, each pinned once."""
 
-from models.spec import Evidence, Image, Source
+from models.facts import Evidence, Image, Source
 
 VLLM = Image(
     registry="docker.io",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.machines import Machine
-from models.memory import host_memory, tei_memory
-from models.spec import ModelSpec, TeiEngine, VllmEngine
 
 
 @dataclass(frozen=True)
@@ -30,29 +28,5 @@ class Needs:
         return None
 
 
-# Tokenising and scheduling want two cores beside the GPU; more is used where it is free.
-_VLLM_CPU = 2.0
-VLLM_HOME_GIB = 4  # Triton and FlashInfer kernels, usage files
 TMP_GIB = 2
-_LOGS_GIB = 0.5
-
-
-def needs(spec: ModelSpec) -> Needs:
-    """Requests of one replica.
-
-    Raises ValueError for an entry that runs elsewhere.
-    """
-    match spec.engine:
-        case VllmEngine():
-            host = host_memory(spec)
-            return Needs(
-                cpu=_VLLM_CPU,
-                gib=host.total_gib,
-                ephemeral_gib=VLLM_HOME_GIB + TMP_GIB + _LOGS_GIB,
-                gpus=spec.engine.gpus,
-                shm_gib=host.shm_gib,
-            )
-        case TeiEngine():
-            return Needs(cpu=spec.engine.cpu, gib=tei_memory(spec), ephemeral_gib=TMP_GIB + _LOGS_GIB)
-        case _:
-            raise ValueError(f"{spec.alias} runs elsewhere and needs nothing of a node")
+LOGS_GIB = 0.5

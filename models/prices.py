@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from models.spec import Evidence
+from models.facts import Evidence
 
 HOURS_PER_MONTH = 730
 CLOUD_SQL_TIER = "db-g1-small"

@@ -10,20 +10,10 @@ on a recalled compute efficiency, so the whole is an assumption and is shown as 
 
 from __future__ import annotations
 
-from models.machines import GPUS, Gpu
-from models.memory import decoder, fit_model, kv_bytes_per_token
-from models.spec import (
-    GIB,
-    DecoderArchitecture,
-    EncoderArchitecture,
-    Evidence,
-    ModelSpec,
-    PerToken,
-    Source,
-    TeiEngine,
-    Throughput,
-    VllmEngine,
-)
+from models.facts import GIB, Evidence, PerToken, Price, Source, Throughput
+from models.machines import Gpu
+from models.memory.vllm import kv_bytes_per_token
+from models.weights import DecoderArchitecture, EncoderArchitecture
 
 PROMPT_TOKENS, OUTPUT_TOKENS = 1024, 128
 
@@ -51,59 +41,49 @@ def _token_s(arch: DecoderArchitecture, gpu: Gpu) -> float:
     return 2 * arch.parameters / (gpu.half_tflops * 1e12 * _COMPUTE_SHARE)
 
 
-def assumed(spec: ModelSpec) -> Throughput:
-    """Tokens a second of one replica that always has enough to do.
-
-    Raises ValueError for an entry that runs elsewhere, and whatever `fit_model` raises.
-    """
-    match spec.engine:
-        case VllmEngine():
-            rate, how = _vllm(spec), "roofline of memory bandwidth and compute, full batch"
-        case TeiEngine():
-            rate, how = _tei(spec, spec.engine), "operations a token on the cores requested"
-        case _:
-            raise ValueError(f"{spec.alias} runs elsewhere, so its throughput is its provider's")
+def assumed(tokens_per_second: float, how: str) -> Throughput:
+    """An estimate, marked as one."""
     return Throughput(
-        tokens_per_second=rate,
+        tokens_per_second=tokens_per_second,
         source=Source(facts="throughput", where=f"models/throughput.py: {how}", evidence=Evidence.ASSUMED),
     )
 
 
-def _vllm(spec: ModelSpec) -> float:
-    """A batch as large as flags and KV cache allow: its prompts are read, then its outputs written."""
-    engine, _, arch = decoder(spec)
-    gpu, fit = GPUS[engine.accelerator], fit_model(spec)
+def gpu_tokens_per_second(
+    arch: DecoderArchitecture,
+    gpu: Gpu,
+    *,
+    weights_gib: float,
+    kv_cache_tokens: int,
+    max_num_seqs: int,
+    context: int | None,
+    gpus: int,
+) -> float:
+    """A batch as large as flags and KV cache allow: its prompts are read, then its outputs written.
+
+    `weights_gib` is what each of `gpus` holds. Several share weights, cache and work; what they tell each other is left
+    out.
+    """
     whole = PROMPT_TOKENS + OUTPUT_TOKENS
-    shrunk = min(1, (spec.context or whole) / whole)
+    shrunk = min(1, (context or whole) / whole)
     prompt, output = PROMPT_TOKENS * shrunk, OUTPUT_TOKENS * shrunk
-    batch = int(max(1, min(engine.max_num_seqs, fit.kv_cache_tokens // (prompt + output))))
-    # Several GPUs share weights, cache and work; what they tell each other is left out.
-    step = decode_step_s(
-        arch, gpu, weight_bytes=fit.weights_gib * GIB * engine.gpus, batch=batch, context=prompt + output / 2
-    )
-    seconds = (batch * prompt * _token_s(arch, gpu) + output * step) / engine.gpus
+    batch = int(max(1, min(max_num_seqs, kv_cache_tokens // (prompt + output))))
+    step = decode_step_s(arch, gpu, weight_bytes=weights_gib * GIB * gpus, batch=batch, context=prompt + output / 2)
+    seconds = (batch * prompt * _token_s(arch, gpu) + output * step) / gpus
     return batch * (prompt + output) / seconds
 
 
-def _tei(spec: ModelSpec, engine: TeiEngine) -> float:
+def cpu_tokens_per_second(arch: EncoderArchitecture, cpu: float) -> float:
     """Encoders read only, and every parameter but the embedding computes."""
-    arch = spec.weights.architecture if spec.weights else None
-    if not isinstance(arch, EncoderArchitecture):
-        raise ValueError(f"{spec.alias} is no encoder")
     body = arch.layers * (4 * arch.hidden**2 + 2 * arch.hidden * arch.ffn)
-    return engine.cpu * _VCPU_FLOPS / (2 * body)
+    return cpu * _VCPU_FLOPS / (2 * body)
 
 
-def throughput(spec: ModelSpec) -> Throughput:
-    """What was measured, else what is assumed. Raises as `assumed` does."""
-    return spec.throughput or assumed(spec)
-
-
-def price_per_mtok(spec: ModelSpec) -> float | None:
+def price_per_mtok(price: Price, *, generates: bool) -> float | None:
     """What a million tokens of the requests above bring in; None where tokens are not what is paid for."""
-    if not isinstance(spec.price, PerToken):
+    if not isinstance(price, PerToken):
         return None
-    if isinstance(spec.engine, TeiEngine):
-        return spec.price.input_usd_per_mtok
-    read, written = spec.price.input_usd_per_mtok, spec.price.output_usd_per_mtok
+    if not generates:
+        return price.input_usd_per_mtok
+    read, written = price.input_usd_per_mtok, price.output_usd_per_mtok
     return (PROMPT_TOKENS * read + OUTPUT_TOKENS * written) / (PROMPT_TOKENS + OUTPUT_TOKENS)

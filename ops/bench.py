@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.catalog import CATALOG
-from models.spec import ExternalProvider, ModelSpec
+from models.spec import ModelSpec
 from ops.config_files import load
 from ops.engine import Recording, Registered, engine_config
 from ops.engine import run as run_program
@@ -150,7 +150,7 @@ def growth(sizes: Sequence[int]) -> Table:
 
 def catalog_of(size: int) -> dict[str, ModelSpec]:
     """So many models: the catalog's own that run here, over and over, under other aliases."""
-    own = [spec for spec in CATALOG.values() if not isinstance(spec.engine, ExternalProvider)]
+    own = [spec for spec in CATALOG.values() if spec.engine.runs_here]
     return {
         alias: spec.model_copy(update={"alias": alias})
         for number, spec in enumerate(islice(cycle(own), size))

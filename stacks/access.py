@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from models.spec import ModelSpec, Task
+from models.spec import ModelSpec
+from models.tasks import TASKS
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice, Problem, config_path, did_you_mean, nearest
 from stacks.secrets import KEY_VALUES
 from stacks.sections import Access, Platform
-
-# What a model may stand in for. A base model's completions are nobody else's, and embeddings of another model
-# cannot be compared with those that are stored.
-_CHATTING = frozenset({Task.CHAT, Task.AGENT})
 
 
 def registered(plan: Plan) -> list[PlannedModel]:
@@ -138,10 +135,8 @@ def _fallback_problems(plan: Plan, catalog: Mapping[str, ModelSpec]) -> Iterator
 
 
 def _may_replace(stand_in: ModelSpec, model: ModelSpec) -> bool:
-    if stand_in.task in _CHATTING and model.task in _CHATTING:
-        # Tools need a model that parses them; plain chat does not.
-        return model.task is Task.CHAT or stand_in.task is Task.AGENT
-    return stand_in.task is model.task and (model.task is not Task.EMBEDDING or stand_in.model_id == model.model_id)
+    answers = TASKS[stand_in.task]
+    return model.task in answers.stands_in_for and not (answers.same_model and stand_in.model_id != model.model_id)
 
 
 def _loops(alias: str, fallbacks: Mapping[str, str]) -> bool:

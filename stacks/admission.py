@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.catalog import CATALOG, GROUPS, Group
+from models.catalog import CATALOG, FLAWS, GROUPS, Group
 from models.spec import ModelSpec
 from stacks.access import access_notices, access_problems
 from stacks.plan import Plan, make_plan
 from stacks.problems import Notice, Problem
-from stacks.rules import notices, problems, unprepared
+from stacks.rules import notices, problems
+from stacks.rules.prepared import unprepared
 from stacks.settings import RawConfig, parse
 
 
@@ -36,6 +37,8 @@ def admit(
     before `pulumi up`, not a reason to show nothing.
     """
     settings, found = parse(raw, catalog, groups)
+    # Of the program's own catalog: what a caller hands over was made by it.
+    found += [Problem(flaw.message, flaw.remedy) for flaw in FLAWS if catalog is CATALOG]
     plan = make_plan(settings, catalog)
     found += problems(plan)
     found += access_problems(plan)

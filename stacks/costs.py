@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
+from models.facts import Evidence, Price, Throughput
 from models.machines import SYSTEM_BOOT_DISK_GIB, Machine, region_of
 from models.prices import HOURS_PER_MONTH, NAT_BILLED_VMS, Item, PriceTable, list_prices
-from models.spec import Evidence, Price, Throughput
-from models.throughput import price_per_mtok, throughput
+from models.tasks import TASKS
+from models.throughput import price_per_mtok
 from stacks.plan import Plan, PlannedModel, State, Workload, on_gpu
 
 CENTS, HOURLY_DIGITS = 2, 4  # decimals in which budgets are judged and totals are shown
@@ -212,7 +213,7 @@ class _Bill:
             share = max(load.needs.cpu / machine.pod_cpu, load.needs.gib / machine.pod_gib)
         known = on_node and all(line.unit_usd is not None for line in on_node)
         try:
-            rate = throughput(model.spec)
+            rate = model.spec.expected_throughput
         except ValueError:  # of flags that make no sense, which is refused elsewhere
             rate = None
         return ModelCost(
@@ -220,7 +221,7 @@ class _Bill:
             usd_per_hour=_sum(on_node) * share / HOURS_PER_MONTH if known else None,
             throughput=rate,
             price=model.spec.price,
-            price_usd_per_mtok=price_per_mtok(model.spec),
+            price_usd_per_mtok=price_per_mtok(model.spec.price, generates=TASKS[model.spec.task].generates),
         )
 
 

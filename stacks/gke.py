@@ -21,7 +21,6 @@ from components.gke.persistent_disk import PersistentDisk, PersistentDiskArgs
 from components.kubernetes.place import Place
 from models.images import LITELLM, POSTGRES, VLLM
 from models.machines import region_of
-from models.spec import ExternalProvider
 from stacks.plan import Plan
 
 _APIS = (
@@ -92,7 +91,7 @@ def cloud(plan: Plan) -> Cloud:
         opts=in_gcp,
     )
     images = {i.registry for i in (LITELLM, POSTGRES, VLLM)} | {
-        m.spec.engine.image.registry for m in plan.deployed if not isinstance(m.spec.engine, ExternalProvider)
+        image.registry for m in plan.deployed for image in m.spec.engine.images
     }
     mirror = ImageMirror(
         "mirror",

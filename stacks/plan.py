@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from components.gateway import litellm_gateway, postgres
-from models.cold_start import ColdStart, cold_start
+from models.cold_start import ColdStart
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine
-from models.memory import claim_gib
-from models.needs import Needs, needs
-from models.spec import ExternalProvider, Image, ModelSpec
+from models.needs import Needs
+from models.spec import ModelSpec
 from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey
 from stacks.sections import Overrides
 from stacks.settings import Settings
@@ -101,27 +100,29 @@ def _planned(entry: ModelSpec, settings: Settings) -> PlannedModel:
     overrides = settings.models.get(entry.alias, Overrides())
     spec = overrides.apply(entry)
     enabled = settings.platform.groups.get(spec.group, False)
-    external = isinstance(spec.engine, ExternalProvider)
     replicas = overrides.asked_replicas
     if not enabled:
         state = State.DISABLED
-    elif external:
+    elif not spec.engine.runs_here:
         state = State.EXTERNAL
     else:
         state = State.UP if replicas else State.OFF
-    workload = None
-    if not external:
-        workload = Workload(
-            needs=needs(spec),
-            cold_start=cold_start(spec, *pulled(spec)),
-            claim_gib=overrides.asked_claim_gib or claim_gib(spec),
-        )
-    return PlannedModel(spec=spec, replicas=replicas, state=state, workload=workload, fallback=overrides.asked_fallback)
+    return PlannedModel(
+        spec=spec,
+        replicas=replicas,
+        state=state,
+        workload=_workload(spec, overrides),
+        fallback=overrides.asked_fallback,
+    )
 
 
-def pulled(spec: ModelSpec) -> tuple[Image, ...]:
-    """Images that a model's pod pulls: its engine's, which also stages on vLLM."""
-    return () if isinstance(spec.engine, ExternalProvider) else (spec.engine.image,)
+def _workload(spec: ModelSpec, overrides: Overrides) -> Workload | None:
+    """None where nothing of it runs here."""
+    needs, cold_start = spec.engine.needs(spec), spec.engine.cold_start(spec)
+    if needs is None or cold_start is None:
+        return None
+    claim = overrides.asked_claim_gib or spec.engine.claim_gib(spec)
+    return Workload(needs=needs, cold_start=cold_start, claim_gib=claim)
 
 
 def on_gpu(models: tuple[PlannedModel, ...]) -> list[tuple[PlannedModel, Workload]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -17,14 +17,13 @@ from components.gateway.postgres import Postgres, PostgresArgs
 from components.kubernetes.clean_exit import end_without_traceback
 from components.kubernetes.place import Place, restricted_namespace
 from components.kubernetes.secrets import fingerprint_output
+from components.serving.engines import COMPONENTS, Slot
 from components.serving.model_workload import ModelArgs
 from components.serving.namespace import API_KEY, API_KEY_SECRET, ServingNamespace, ServingNamespaceArgs
 from components.serving.registration import Registration
-from components.serving.tei_embeddings import TeiEmbeddings
-from components.serving.vllm_model import VllmModel, VllmModelArgs
+from models.facts import Image
 from models.images import LITELLM, POSTGRES
 from models.machines import G2_MACHINES
-from models.spec import Image, TeiEngine, VllmEngine
 from stacks import settings
 from stacks.access import desired_access, model_state
 from stacks.admission import admit
@@ -195,12 +194,6 @@ def _local_database(plan: Plan, site: _Site, password: pulumi.Output[str]) -> Da
 # --- models --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Deployed:
-    registration: Registration
-    deployment: pulumi.Resource
-
-
 def _model_args(
     plan: Plan, site: _Site, model: PlannedModel, load: Workload, api_key_mark: pulumi.Output[str]
 ) -> ModelArgs:
@@ -218,26 +211,6 @@ def _model_args(
     )
 
 
-def _vllm(plan: Plan, args: ModelArgs, site: _Site, after: Sequence[pulumi.Resource]) -> _Deployed:
-    machine = plan.gpu.machine if plan.gpu else next(iter(G2_MACHINES.values()))
-    model = VllmModel(
-        args.spec.alias, VllmModelArgs(model=args, machine_type=machine.name, after=after), opts=site.opts
-    )
-    return _Deployed(registration=model.registration, deployment=model.deployment)
-
-
-def _tei(plan: Plan, args: ModelArgs, site: _Site, after: Sequence[pulumi.Resource]) -> _Deployed:
-    model = TeiEmbeddings(args.spec.alias, args, opts=site.opts)
-    return _Deployed(registration=model.registration, deployment=model.deployment)
-
-
-# The one place where an engine meets its component.
-_COMPONENTS: Mapping[type, Callable[[Plan, ModelArgs, _Site, Sequence[pulumi.Resource]], _Deployed]] = {
-    VllmEngine: _vllm,
-    TeiEngine: _tei,
-}
-
-
 def _models(
     plan: Plan, site: _Site, api_key_mark: pulumi.Output[str]
 ) -> tuple[list[Registration], list[pulumi.Resource]]:
@@ -245,18 +218,16 @@ def _models(
 
     Returns the registrations, and the Deployments of models that come up.
     """
+    machine = plan.gpu.machine if plan.gpu else next(iter(G2_MACHINES.values()))
     registrations: dict[str, Registration] = {}
     released: list[pulumi.Resource] = []
     up: list[pulumi.Resource] = []
     for model in sorted(plan.deployed, key=lambda m: m.replicas > 0):
         if model.workload is None:
             continue
-        deployed = _COMPONENTS[type(model.spec.engine)](
-            plan,
-            _model_args(plan, site, model, model.workload, api_key_mark),
-            site,
-            tuple(released) if model.gpus else (),
-        )
+        slot = Slot(machine_type=machine.name, after=tuple(released) if model.gpus else ())
+        args = _model_args(plan, site, model, model.workload, api_key_mark)
+        deployed = COMPONENTS[type(model.spec.engine)](args, slot, site.opts)
         registrations[model.spec.alias] = deployed.registration
         if model.replicas:
             up.append(deployed.deployment)

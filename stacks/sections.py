@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from datetime import date
-from typing import Annotated, ClassVar, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
+from models.engines.base import Engine
+from models.facts import Evidence, Source, Throughput
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
 from models.prices import Item
-from models.spec import Evidence, ExternalProvider, ModelSpec, Source, TeiEngine, Throughput, VllmEngine
+from models.spec import ModelSpec
 from stacks.problems import did_you_mean, nearest
 
 # --- values as config has them: strings, or what a JSON object holds -----------------------------------------
@@ -188,28 +191,16 @@ class Gcp(Section):
 
 
 class Overrides(Section):
-    """`<alias>:*`: what a stack may change of a catalog entry, one subclass an engine."""
-
-    ENGINE_FIELDS: ClassVar[frozenset[str]] = frozenset()  # those that replace a field of the engine
+    """`<alias>:*`: what a stack may change of a catalog entry. This one, of an engine that runs elsewhere: nothing."""
 
     @property
     def asked_replicas(self) -> int:
-        """Replicas asked for; an engine that runs elsewhere has none."""
+        """Replicas asked for."""
         return 0
 
     @property
     def asked_claim_gib(self) -> int | None:
         """Size asked for the claim, GiB."""
-        return None
-
-    @property
-    def asked_context(self) -> int | None:
-        """Context asked for, tokens."""
-        return None
-
-    @property
-    def measured(self) -> Throughput | None:
-        """Throughput that the operator measured."""
         return None
 
     @property
@@ -219,19 +210,12 @@ class Overrides(Section):
 
     def apply(self, spec: ModelSpec) -> ModelSpec:
         """The entry with the overridden fields replaced."""
-        changed = self.model_dump(include=set(self.ENGINE_FIELDS), exclude_none=True)
-        if not changed and self.asked_context is None and self.measured is None:
-            return spec
-        return spec.model_copy(
-            update={
-                "engine": spec.engine.model_copy(update=changed),
-                "context": self.asked_context or spec.context,
-                "throughput": self.measured or spec.throughput,
-            }
-        )
+        return spec
 
 
-class _RunsHere(Overrides):
+class RunsHere(Overrides):
+    """What every model that runs here has, whatever its engine; `overrides_of` adds what the engine lets be changed."""
+
     replicas: Annotated[Whole, Field(ge=0, le=100)] = 0
     claim_gib: Positive | None = None
     fallback: str | None = None  # alias that serves while this one is off
@@ -249,44 +233,46 @@ class _RunsHere(Overrides):
     def asked_fallback(self) -> str | None:
         return self.fallback
 
-    @property
-    def measured(self) -> Throughput | None:
-        if self.tokens_per_second is None:
-            return None
-        source = Source(facts="throughput", where="tokensPerSecond of the stack", evidence=Evidence.REPORTED)
-        return Throughput(tokens_per_second=self.tokens_per_second, source=source)
+    def apply(self, spec: ModelSpec) -> ModelSpec:
+        own = self.model_dump(exclude=set(RunsHere.model_fields), exclude_none=True)
+        context = own.pop(spec.engine.context_setting, None) if spec.engine.context_setting else None
+        changed: dict[str, object] = {}
+        if own:
+            changed["engine"] = spec.engine.model_copy(update=own)
+        if context is not None:
+            changed["context"] = context
+        if self.tokens_per_second is not None:
+            source = Source(facts="throughput", where="tokensPerSecond of the stack", evidence=Evidence.REPORTED)
+            changed["throughput"] = Throughput(tokens_per_second=self.tokens_per_second, source=source)
+        return spec.model_copy(update=changed) if changed else spec
 
 
-class VllmOverrides(_RunsHere):
-    """`<alias>:*` of a model on vLLM."""
-
-    ENGINE_FIELDS = frozenset({"gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens"})
-
-    max_model_len: Positive | None = None
-    gpu_memory_utilization: Annotated[Number, Field(gt=0, le=1)] | None = None
-    max_num_seqs: Positive | None = None
-    max_num_batched_tokens: Positive | None = None
-
-    @property
-    def asked_context(self) -> int | None:
-        return self.max_model_len
-
-
-class TeiOverrides(_RunsHere):
-    """`<alias>:*` of a model on text-embeddings-inference."""
-
-    ENGINE_FIELDS = frozenset({"max_batch_tokens", "max_client_batch_size"})
-
-    max_batch_tokens: Positive | None = None
-    max_client_batch_size: Positive | None = None
-
-
-class ExternalOverrides(Overrides):
-    """`<alias>:*` of an external provider: nothing of it runs here, so nothing can be set."""
-
-
-OVERRIDES: Mapping[type, type[Overrides]] = {
-    VllmEngine: VllmOverrides,
-    TeiEngine: TeiOverrides,
-    ExternalProvider: ExternalOverrides,
+# How a field of an engine reads in config, which has strings.
+_AS_CONFIG: Mapping[type, BeforeValidator] = {
+    int: BeforeValidator(_whole),
+    float: BeforeValidator(_number),
+    bool: BeforeValidator(_truth),
 }
+
+
+@cache
+def overrides_of(engine: type[Engine]) -> type[Overrides]:
+    """The section of models on an engine: its fields that config may override, with their own bounds, none required."""
+    if not engine.runs_here:
+        return Overrides
+    fields: dict[str, Any] = {}
+    for name in engine.settable:
+        field = engine.model_fields[name]
+        plain = field.annotation
+        read = [_AS_CONFIG[plain]] if isinstance(plain, type) and plain in _AS_CONFIG else []
+        # Bounds judge what was read, so they come after it; infinity is within some of them.
+        finite = [Field(allow_inf_nan=False)] if plain is float else []
+        fields[name] = (Annotated[(plain, *field.metadata, *finite, *read)] | None, None)
+    if engine.context_setting:
+        fields[engine.context_setting] = (Positive | None, None)
+    return create_model(
+        f"{engine.__name__}Overrides",
+        __base__=RunsHere,
+        __doc__=f"`<alias>:*` of a model on {engine.name()}.",
+        **fields,
+    )

@@ -23,7 +23,7 @@ from models.catalog import GROUPS, Group
 from models.spec import ModelSpec
 from stacks.problems import Problem, config_path, did_you_mean, masked, nearest
 from stacks.secrets import KEY_VALUES, SECRETS, SecretKey, key_value
-from stacks.sections import OVERRIDES, Gcp, Overrides, Platform, Section
+from stacks.sections import Gcp, Overrides, Platform, Section, overrides_of
 
 S = TypeVar("S", bound=Section)
 
@@ -113,7 +113,7 @@ def parse(
     models: dict[str, Overrides] = {}
     for namespace, values in sections.items():
         if namespace in catalog:
-            cls = OVERRIDES[type(catalog[namespace].engine)]
+            cls = overrides_of(type(catalog[namespace].engine))
             models[namespace], found = _section(cls, namespace, values)
             problems += found
         else:

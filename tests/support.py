@@ -16,8 +16,11 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes.place import Place
 from models.catalog import CATALOG, GROUPS, Group
+from models.engines.external import ExternalProvider
+from models.engines.tei import TeiEngine
+from models.engines.vllm import VllmEngine
 from models.machines import G2_MACHINES, Machine
-from models.spec import ExternalProvider, ModelSpec, TeiEngine, VllmEngine
+from models.spec import ModelSpec
 from ops.config_files import load
 from ops.engine import Recording, Registered, run, run_main
 from stacks.admission import admit

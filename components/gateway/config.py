@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.serving.registration import Registration
-from models.spec import PerAudioSecond, PerQuery, PerToken, Price, Task
+from models.facts import PerAudioSecond, PerQuery, PerToken, Price
+from models.tasks import TASKS, Task
 
-# Route and mode of each task. A base model gets the raw prompt: the chat route would wrap it in a template.
-_ROUTES = {
-    Task.CHAT: ("openai", "chat"),
-    Task.AGENT: ("openai", "chat"),
-    Task.FIM: ("text-completion-openai", "completion"),
-    Task.EMBEDDING: ("openai", "embedding"),
+# LiteLLM's client for the route of each task.
+PROVIDERS = {
+    Task.CHAT: "openai",
+    Task.AGENT: "openai",
+    Task.FIM: "text-completion-openai",
+    Task.EMBEDDING: "openai",
 }
 _MILLION = 1_000_000
 
@@ -43,17 +44,16 @@ def price_fields(price: Price) -> dict[str, float]:
 
 def model_entry(model: Registration) -> dict[str, Any]:
     """One element of `model_list`."""
-    provider, mode = _ROUTES[model.task]
     return {
         "model_name": model.alias,
         "litellm_params": {
-            "model": f"{provider}/{model.served_name}",
+            "model": f"{PROVIDERS[model.task]}/{model.served_name}",
             "api_base": model.api_base,
             "api_key": "os.environ/UPSTREAM_API_KEY",
             **price_fields(model.price),
         },
         "model_info": {
-            "mode": mode,
+            "mode": TASKS[model.task].mode,
             "max_input_tokens": model.context,
             # Without it LiteLLM guesses from the model's name, and reserves budget for the guess.
             "max_output_tokens": model.context,

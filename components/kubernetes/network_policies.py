@@ -16,6 +16,7 @@ from pulumi_kubernetes.networking import v1 as net
 
 from components.kubernetes.pods import NAME_LABEL, metadata
 
+DEFAULT_DENY, ALLOW_DNS = "default-deny", "allow-dns"  # in every namespace, beside a policy of the name of each app
 _METADATA_SERVER = "169.254.169.254/32"
 _NODE_LOCAL_DNS = "169.254.20.10/32"
 # Where no model server or package mirror can be: in-cluster, peered and link-local addresses.
@@ -67,10 +68,10 @@ def egress(peers: Sequence[net.NetworkPolicyPeerArgs], *numbers: int) -> net.Net
 
 def deny_by_default(namespace: str, parent: pulumi.Resource) -> None:
     """Two policies of a namespace: nothing in or out, but DNS."""
-    name = f"{namespace}-default-deny"
+    name = f"{namespace}-{DEFAULT_DENY}"
     net.NetworkPolicy(
         name,
-        metadata=metadata("default-deny", namespace, "network-policy"),
+        metadata=metadata(DEFAULT_DENY, namespace, "network-policy"),
         spec=net.NetworkPolicySpecArgs(pod_selector=meta.LabelSelectorArgs(), policy_types=["Ingress", "Egress"]),
         opts=pulumi.ResourceOptions(parent=parent),
     )
@@ -84,8 +85,8 @@ def deny_by_default(namespace: str, parent: pulumi.Resource) -> None:
         ports=[*ports(53, protocol="UDP"), *ports(53)],
     )
     net.NetworkPolicy(
-        f"{namespace}-allow-dns",
-        metadata=metadata("allow-dns", namespace, "network-policy"),
+        f"{namespace}-{ALLOW_DNS}",
+        metadata=metadata(ALLOW_DNS, namespace, "network-policy"),
         spec=net.NetworkPolicySpecArgs(pod_selector=meta.LabelSelectorArgs(), policy_types=["Egress"], egress=[dns]),
         opts=pulumi.ResourceOptions(parent=parent),
     )

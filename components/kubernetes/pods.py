@@ -8,8 +8,8 @@ import pulumi
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
+from models.facts import Image
 from models.needs import Needs
-from models.spec import Image
 
 NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY = "ai-platform"

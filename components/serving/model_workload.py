@@ -35,8 +35,10 @@ from components.kubernetes.secrets import READS
 from components.serving.namespace import HF_TOKEN, HF_TOKEN_SECRET, STAGING_CONFIG_MAP, STAGING_PROGRAM
 from components.serving.registration import PORT, Registration, registration
 from models.cold_start import ColdStart
+from models.facts import Image
 from models.needs import TMP_GIB, Needs
-from models.spec import Image, ModelSpec, Weights
+from models.spec import ModelSpec
+from models.weights import Weights
 
 CLAIM_PATH = "/model-cache"
 HUB_CACHE = f"{CLAIM_PATH}/hub"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.spec import ModelSpec, Price, Task
+from models.facts import Price
+from models.spec import ModelSpec
+from models.tasks import TASKS, Task
 
 PORT = 8000  # of every model's Service
 
@@ -31,5 +33,5 @@ def registration(spec: ModelSpec, namespace: str) -> Registration:
         api_base=f"http://{spec.alias}.{namespace}.svc.cluster.local:{PORT}/v1",
         price=spec.price,
         context=spec.context,
-        tools=spec.task is Task.AGENT,
+        tools=TASKS[spec.task].tools,
     )

@@ -9,16 +9,12 @@ from components.kubernetes.pods import container_security, http_probe, resources
 from components.serving.model_workload import HUB_CACHE, SERVED_LINK, TMP_MOUNT, ModelArgs, model_objects, weights_of
 from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT, Registration
+from models.engines.tei import TeiEngine
 from models.images import LITELLM
-from models.spec import ModelSpec, TeiEngine
+from models.spec import ModelSpec
 
 _PROBE_PERIOD_S = 5
-
-
-def _engine_of(spec: ModelSpec) -> TeiEngine:
-    if not isinstance(spec.engine, TeiEngine):
-        raise TypeError(f"{spec.alias} is not a TEI model but {spec.engine.kind}")
-    return spec.engine
+_HEALTH = TeiEngine.health_route
 
 
 def tei_arguments(spec: ModelSpec) -> list[str]:
@@ -26,7 +22,7 @@ def tei_arguments(spec: ModelSpec) -> list[str]:
 
     Raises TypeError for an entry of another engine.
     """
-    engine = _engine_of(spec)
+    engine = TeiEngine.of(spec)
     return [
         f"--model-id={SERVED_LINK}",
         f"--served-model-name={spec.served_name}",
@@ -52,7 +48,7 @@ class TeiEmbeddings(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:serving:TeiEmbeddings", name, None, opts)
-        engine = _engine_of(args.spec)
+        engine = TeiEngine.of(args.spec)
         container = core.ContainerArgs(
             name="tei",
             image=args.image(engine.image),
@@ -63,10 +59,10 @@ class TeiEmbeddings(pulumi.ComponentResource):
             resources=resources(args.needs),
             security_context=container_security(),
             startup_probe=http_probe(
-                "/health", period=_PROBE_PERIOD_S, failures=args.cold_start.startup_failures(_PROBE_PERIOD_S)
+                _HEALTH, period=_PROBE_PERIOD_S, failures=args.cold_start.startup_failures(_PROBE_PERIOD_S)
             ),
-            readiness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=3),
-            liveness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=12, timeout=10),
+            readiness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=3),
+            liveness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=12, timeout=10),
             termination_message_policy="FallbackToLogsOnError",
             volume_mounts=[
                 core.VolumeMountArgs(name="model-cache", mount_path=HUB_CACHE, sub_path="hub", read_only=True),

@@ -12,18 +12,15 @@ from components.kubernetes.pods import container_security, env, gib, http_probe,
 from components.serving.model_workload import CLAIM_PATH, HUB_CACHE, TMP_MOUNT, ModelArgs, model_objects, weights_of
 from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT, Registration
+from models.engines.vllm import HOME_GIB as VLLM_HOME_GIB
+from models.engines.vllm import VllmEngine
 from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
-from models.needs import VLLM_HOME_GIB
-from models.spec import ModelSpec, VllmEngine, Weights
+from models.spec import ModelSpec
+from models.weights import Weights
 
 _COMPILE_CACHE = f"{CLAIM_PATH}/compile"
 _PROBE_PERIOD_S = 10
-
-
-def _engine_of(spec: ModelSpec) -> VllmEngine:
-    if not isinstance(spec.engine, VllmEngine):
-        raise TypeError(f"{spec.alias} is not a vLLM model but {spec.engine.kind}")
-    return spec.engine
+_HEALTH = VllmEngine.health_route
 
 
 def vllm_arguments(spec: ModelSpec) -> list[str]:
@@ -31,7 +28,7 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
 
     Raises TypeError for an entry of another engine.
     """
-    engine, weights = _engine_of(spec), weights_of(spec)
+    engine, weights = VllmEngine.of(spec), weights_of(spec)
     arguments = {
         "--model": spec.model_id,
         **_revision(weights),
@@ -87,7 +84,7 @@ class VllmModel(pulumi.ComponentResource):
     def __init__(self, name: str, args: VllmModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:serving:VllmModel", name, None, opts)
         model = args.model
-        engine = _engine_of(model.spec)
+        engine = VllmEngine.of(model.spec)
         image = engine.image
         home_volume, home_mount = scratch("home", image.home, gib(VLLM_HOME_GIB))
         shm = gib(model.needs.shm_gib)
@@ -112,10 +109,10 @@ class VllmModel(pulumi.ComponentResource):
             resources=resources(model.needs, extended={GPU_TAINT: str(engine.gpus)}),
             security_context=container_security(),
             startup_probe=http_probe(
-                "/health", period=_PROBE_PERIOD_S, failures=model.cold_start.startup_failures(_PROBE_PERIOD_S)
+                _HEALTH, period=_PROBE_PERIOD_S, failures=model.cold_start.startup_failures(_PROBE_PERIOD_S)
             ),
-            readiness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=3),
-            liveness_probe=http_probe("/health", period=_PROBE_PERIOD_S, failures=12, timeout=10),
+            readiness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=3),
+            liveness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=12, timeout=10),
             termination_message_policy="FallbackToLogsOnError",
             volume_mounts=[
                 core.VolumeMountArgs(name="model-cache", mount_path=HUB_CACHE, sub_path="hub", read_only=True),

@@ -13,30 +13,21 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from models.engines.base import Sizing
+from models.facts import GIB
 from models.hf_config import read_config
 from models.machines import G2_MACHINES, SYSTEM_MACHINES, Machine
-from models.memory import (
-    DEFAULT_VERSION,
-    GPU_GIB,
-    GpuFit,
-    Knobs,
-    VllmVersion,
-    decoder,
-    default_knobs,
-    disk_bytes,
-    disk_gib,
-    encoder_gib,
-    gguf_memory,
-    gpu_fit,
-    knobs_of,
-    remedies,
-    vllm_host_memory,
-    vllm_version,
-)
-from models.spec import GIB, DecoderArchitecture, EncoderArchitecture, ModelSpec, Quantization, TeiEngine
+from models.memory.host import disk_gib, vllm_host_memory
+from models.memory.llama_cpp import gguf_memory
+from models.memory.remedies import remedies
+from models.memory.tei import encoder_gib
+from models.memory.versions import DEFAULT_VERSION, VllmVersion, vllm_version
+from models.memory.vllm import GPU_GIB, GpuFit, Knobs, default_knobs, disk_bytes, gpu_fit
+from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 
 Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 
@@ -103,7 +94,8 @@ class _Subject:
     weights_bytes: int
     dtype: str
     notes: tuple[str, ...] = ()
-    entry: ModelSpec | None = None
+    flags: Mapping[str, int | float | bool | str] = field(default_factory=dict[str, "int | float | bool | str"])
+    sizing: Sizing | None = None  # of a catalog entry: its engine's; None: what the architecture suggests
 
 
 @dataclass(frozen=True)
@@ -119,13 +111,16 @@ def _answer(args: argparse.Namespace) -> _Answer:
     subject = _from_catalog(args) if args.alias else _from_config(args)
     if isinstance(subject.architecture, EncoderArchitecture):
         return _encoder(args, subject, subject.architecture)
-    if args.cpu:
+    if args.cpu or subject.sizing is Sizing.LLAMA_CPP:
         return _gguf(args, subject, subject.architecture)
     return _vllm(args, subject, subject.architecture)
 
 
 def _from_catalog(args: argparse.Namespace) -> _Subject:
-    from models.catalog import CATALOG  # noqa: PLC0415  only where an alias is given: it costs start-up time
+    from models.catalog import CATALOG, FLAWS  # noqa: PLC0415  only where an alias is given: it costs start-up time
+
+    if FLAWS:
+        raise ValueError("; ".join(f"{flaw.message}\n  remedy: {flaw.remedy}" for flaw in FLAWS))
 
     spec = CATALOG.get(args.alias)
     if spec is None:
@@ -139,7 +134,15 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
     size = args.weights_bytes or weights.bytes_on_disk
     if quantization is not weights.quantization and not args.weights_bytes:
         size = _computed_bytes(weights.architecture, quantization, weights.dtype)
-    return _Subject(spec.alias, weights.architecture, quantization, size, weights.dtype, entry=spec)
+    return _Subject(
+        spec.alias,
+        weights.architecture,
+        quantization,
+        size,
+        weights.dtype,
+        flags=spec.engine.flags(spec),
+        sizing=spec.engine.sizing,
+    )
 
 
 def _computed_bytes(arch: DecoderArchitecture | EncoderArchitecture, q: Quantization, dtype: str) -> int:
@@ -191,31 +194,22 @@ def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str
 # --- vLLM on a GPU ------------------------------------------------------------------------------------------
 
 
+_KNOBS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "utilization", "tensor_parallel", "eager")
+
+
 def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version: VllmVersion) -> Knobs:
     arch = subject.architecture
-    if subject.entry is not None:
-        knobs = knobs_of(subject.entry)
-    else:
-        context = min(args.max_model_len or arch.max_positions, arch.max_positions)
-        large = False if (args.gpu or "").startswith("a100") else None
-        knobs = default_knobs(gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large)
-    given = {
-        "max_model_len": args.max_model_len,
-        "max_num_seqs": args.max_num_seqs,
-        "max_num_batched_tokens": args.max_num_batched_tokens,
-        "utilization": args.utilization,
-        "tensor_parallel": args.tensor_parallel,
-        "eager": args.eager or None,
-    }
-    return replace(knobs, **{name: value for name, value in given.items() if value is not None})
+    context = min(args.max_model_len or arch.max_positions, arch.max_positions)
+    large = False if (args.gpu or "").startswith("a100") else None
+    knobs = default_knobs(gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large)
+    given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
+    given |= {name: value for name in _KNOBS if (value := getattr(args, name)) not in (None, False)}
+    return replace(knobs, **given)
 
 
 def _version(args: argparse.Namespace, subject: _Subject) -> VllmVersion:
-    if args.vllm:
-        return vllm_version(args.vllm)
-    if subject.entry is not None:
-        return vllm_version(decoder(subject.entry)[0].image.tag.split("-")[0])
-    return DEFAULT_VERSION
+    named = args.vllm or subject.flags.get("vllm")
+    return vllm_version(str(named)) if named else DEFAULT_VERSION
 
 
 def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture) -> _Answer:
@@ -425,10 +419,8 @@ def _cpu_answer(
 
 
 def _encoder(args: argparse.Namespace, subject: _Subject, arch: EncoderArchitecture) -> _Answer:
-    engine = subject.entry.engine if subject.entry else None
-    batch = engine.max_batch_tokens if isinstance(engine, TeiEngine) else _TEI_BATCH_TOKENS
-    batch = args.max_num_batched_tokens or batch
-    context = args.max_model_len or (subject.entry.context if subject.entry else None) or arch.max_positions
+    batch = int(args.max_num_batched_tokens or subject.flags.get("max_num_batched_tokens") or _TEI_BATCH_TOKENS)
+    context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
     if context > arch.max_positions:
         raise ValueError(f"--max-model-len {context} exceeds the model's {arch.max_positions} positions")
     total = encoder_gib(arch, max_batch_tokens=batch, context=context)
@@ -438,10 +430,10 @@ def _encoder(args: argparse.Namespace, subject: _Subject, arch: EncoderArchitect
 
 
 def _gguf(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture) -> _Answer:
-    if not args.weights_bytes:
+    if not args.weights_bytes and subject.sizing is not Sizing.LLAMA_CPP:
         raise ValueError("--cpu serves a GGUF file with llama.cpp; add --weights-bytes with the file's size")
-    context = args.max_model_len or arch.max_positions
-    memory = gguf_memory(arch, file_bytes=args.weights_bytes, context=context)
+    context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
+    memory = gguf_memory(arch, file_bytes=subject.weights_bytes, context=context)
     parts = {
         "weights_gib": memory.file_gib,
         "kv_cache_gib": memory.kv_cache_gib,

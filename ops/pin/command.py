@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import catalog, images
-from models.spec import Image
+from models.facts import Image
 
 _TIMEOUT_S = 20
 _MANIFEST_TYPES = ", ".join(
@@ -89,7 +89,7 @@ def _pins(hub: str, registry: str | None) -> Iterator[Pin]:
                 what=f"weights of {entry.alias} ({entry.model_id})",
                 current=entry.weights.revision,
                 lookup=lambda model=entry.model_id: hub_commit(hub, model),
-                file=Path(catalog.__file__),
+                file=_file_of(entry.alias),
                 anchor=("alias", entry.alias),
                 keyword="revision",
             )
@@ -102,6 +102,14 @@ def _pins(hub: str, registry: str | None) -> Iterator[Pin]:
             anchor=("repository", image.repository),
             keyword="digest",
         )
+
+
+def _file_of(alias: str) -> Path:
+    """The file of a family that has an entry."""
+    folder = Path(catalog.__file__).parent
+    return next(
+        (path for path in sorted(folder.glob("*.py")) if f'alias="{alias}"' in path.read_text()), Path(catalog.__file__)
+    )
 
 
 # --- looking up ----------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from models.memory import fit_model
-from models.spec import VllmEngine
 from ops.engine import Registered
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs
@@ -84,14 +82,12 @@ def _model(model: PlannedModel) -> dict[str, Any]:
 
 
 def _fit(model: PlannedModel) -> dict[str, Any] | None:
-    """Of one replica on its GPU; None where it needs none, or where vLLM refuses its flags whatever the memory."""
-    if not isinstance(model.spec.engine, VllmEngine):
-        return None
+    """Of one replica on its GPU; None where it needs none, or where its engine refuses its flags anyway."""
     try:
-        fit = fit_model(model.spec)
+        fit = model.spec.engine.fit(model.spec)
     except ValueError:
         return None
-    return {
+    return fit and {
         "fits": fit.fits,
         "kvCacheGib": round(fit.kv_cache_gib, 2),
         "kvCacheTokens": fit.kv_cache_tokens,

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from models.facts import PerToken
 from models.prices import HOURS_PER_MONTH
-from models.spec import PerToken
 from ops.engine import Registered, custom_resources
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, costs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import cast
@@ -12,7 +12,9 @@ from typing import cast
 from pydantic import BaseModel, Field, ValidationError
 
 from models.catalog import CATALOG
-from models.spec import ModelSpec, PerToken, Price, Task, TeiEngine
+from models.facts import PerToken, Price
+from models.spec import ModelSpec
+from models.tasks import TASKS, Task
 from ops.endpoint import Endpoint, Json, NoAnswerError, Reply
 
 _MILLION = 1_000_000
@@ -133,16 +135,7 @@ class _Body(BaseModel):
 
 def exercise(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
     """Requests of the model's own kind under the name `model`, until one is not answered as it should be."""
-    match spec.task:
-        case Task.CHAT:
-            checks = _plain_and_streamed("chat", model, endpoint, "/v1/chat/completions", _CHAT)
-        case Task.FIM:
-            checks = _plain_and_streamed("fill-in-the-middle", model, endpoint, "/v1/completions", _FIM)
-        case Task.AGENT:
-            checks = _tool_loop(model, endpoint)
-        case Task.EMBEDDING:
-            checks = iter((_embeddings(spec, model, endpoint),))
-    for check in checks:
+    for check in REQUESTS[spec.task](spec, model, endpoint):
         yield check
         if check.verdict is not Verdict.OK:
             return
@@ -150,8 +143,9 @@ def exercise(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]
 
 def served_name(spec: ModelSpec, endpoint: Endpoint) -> Check:
     """Whether a server says that it is this model."""
-    # TEI has no list of models; the name in its /info is what it takes for `model`.
-    route = "/info" if isinstance(spec.engine, TeiEngine) else "/v1/models"
+    route = spec.engine.identity_route
+    if route is None:
+        raise ValueError(f"{spec.alias} has no server here that could say what it serves")
 
     def judge(reply: Reply) -> Check | str:
         body = _Served.model_validate(reply.json())
@@ -252,7 +246,16 @@ def _number(reply: Reply, header: str) -> float | None:
         return None
 
 
-def _plain_and_streamed(name: str, model: str, endpoint: Endpoint, route: str, body: Json) -> Iterator[Check]:
+def _chat(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
+    return _plain_and_streamed(spec.task, model, endpoint, _CHAT)
+
+
+def _fim(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
+    return _plain_and_streamed(spec.task, model, endpoint, _FIM)
+
+
+def _plain_and_streamed(task: Task, model: str, endpoint: Endpoint, body: Json) -> Iterator[Check]:
+    name, route = TASKS[task].summary, TASKS[task].route
     asked = {"model": model, "max_tokens": _TOKENS, "temperature": 0, **body}
     yield _check(name, endpoint, route, asked, lambda reply: _generated(_Body.model_validate(reply.json())))
     streamed = {**asked, "stream": True, "stream_options": {"include_usage": True}}
@@ -287,7 +290,8 @@ def _counted(body: _Body, *, generated: bool) -> Check | str:
     return Check("", Verdict.OK, usage=usage)
 
 
-def _tool_loop(model: str, endpoint: Endpoint) -> Iterator[Check]:
+def _tool_loop(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
+    route = TASKS[spec.task].route
     asked: Json = {"model": model, "max_tokens": 4 * _TOKENS, "temperature": 0, **_AGENT}
     turns: list[Json] = []
 
@@ -305,12 +309,12 @@ def _tool_loop(model: str, endpoint: Endpoint) -> Iterator[Check]:
         ]
         return _counted(body, generated=True)
 
-    yield _check("tool call", endpoint, "/v1/chat/completions", asked, call)
+    yield _check("tool call", endpoint, route, asked, call)
     answered: Json = {**asked, "messages": [*_AGENT["messages"], *turns]}
     yield _check(
         "tool result",
         endpoint,
-        "/v1/chat/completions",
+        route,
         answered,
         lambda reply: _generated(_Body.model_validate(reply.json())),
     )
@@ -331,7 +335,7 @@ def _wire(tool: _ToolCall) -> Json:
     return {"id": tool.id, "type": "function", "function": tool.function.model_dump()}
 
 
-def _embeddings(spec: ModelSpec, model: str, endpoint: Endpoint) -> Check:
+def _embeddings(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
     length = spec.weights.architecture.hidden if spec.weights else None
 
     def judge(reply: Reply) -> Check | str:
@@ -346,4 +350,14 @@ def _embeddings(spec: ModelSpec, model: str, endpoint: Endpoint) -> Check:
                 return "a vector has numbers that are not finite, or nothing but zeros"
         return _counted(body, generated=False)
 
-    return _check("embeddings", endpoint, "/v1/embeddings", {"model": model, "input": _TEXTS}, judge)
+    name, route = TASKS[spec.task].summary, TASKS[spec.task].route
+    yield _check(name, endpoint, route, {"model": model, "input": _TEXTS}, judge)
+
+
+# The requests of each task, of a model under the name that a server knows it by.
+REQUESTS: Mapping[Task, Callable[[ModelSpec, str, Endpoint], Iterator[Check]]] = {
+    Task.CHAT: _chat,
+    Task.FIM: _fim,
+    Task.AGENT: _tool_loop,
+    Task.EMBEDDING: _embeddings,
+}

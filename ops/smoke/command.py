@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.catalog import CATALOG
-from models.spec import ExternalProvider, ModelSpec
+from models.spec import ModelSpec
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment
 from ops.kube import UnusableError, named_cluster
 from ops.kube import add_arguments as add_cluster_arguments
@@ -140,7 +140,7 @@ class _Row:
 
 def _check_model(spec: ModelSpec, site: Site, gateway: Endpoint | Check | None) -> Iterator[_Row]:
     with ExitStack() as stack:
-        direct = None if isinstance(spec.engine, ExternalProvider) else site.direct(spec, stack)
+        direct = site.direct(spec, stack) if spec.engine.runs_here else None
         if isinstance(direct, Check):
             yield _Row(spec, _DIRECT, direct)
         elif direct:

@@ -13,7 +13,8 @@ from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArg
 from components.kubernetes.network_policies import app_peer
 from components.serving.registration import registration
 from models.catalog import CATALOG
-from models.spec import PerAudioSecond, PerQuery, PerToken, Task
+from models.facts import PerAudioSecond, PerQuery, PerToken
+from models.tasks import Task
 from tests.support import (
     SERVED_ALIASES,
     Records,

@@ -10,8 +10,11 @@ from components.serving.tei_embeddings import tei_arguments
 from components.serving.vllm_model import vllm_arguments
 from models.catalog import CATALOG
 from models.cold_start import cold_start
+from models.engines.tei import TeiEngine
+from models.engines.vllm import VllmEngine
 from models.memory import claim_gib
-from models.spec import ModelSpec, Quantization, TeiEngine, VllmEngine, Weights
+from models.spec import ModelSpec
+from models.weights import Quantization, Weights
 from tests.support import (
     NAME_LABEL,
     SERVED_ALIASES,

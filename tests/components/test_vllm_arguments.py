@@ -15,8 +15,9 @@ import pytest
 
 from components.serving.vllm_model import vllm_arguments
 from models.catalog import CATALOG
+from models.engines.vllm import VllmEngine
 from models.images import VLLM
-from models.spec import ModelSpec, VllmEngine
+from models.spec import ModelSpec
 from tests.support import PROJECT_DIR, VLLM_ALIASES
 
 FIXTURE: dict[str, Any] = json.loads(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from models.spec import Task
+from models.tasks import Task
 from tests.gateway.environment import HERE, Environment, UnavailableError, ensure_llama
 from tests.gateway.postgres import free_port, terminate
 from tests.gateway.proxy import UPSTREAM_KEY, Proxy, call

@@ -11,7 +11,9 @@ import openai
 import pytest
 from openai import OpenAI
 
-from models.spec import ModelSpec, PerToken, Task
+from models.facts import PerToken
+from models.spec import ModelSpec
+from models.tasks import Task
 from tests.gateway.proxy import UPSTREAM_KEY, Proxy
 from tests.gateway.rendered import SERVED
 from tests.gateway.upstream import Behaviour, Json, Seen, Upstream, Usage

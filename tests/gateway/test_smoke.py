@@ -11,7 +11,7 @@ import pytest
 
 from components.gateway.reconcile_keys import OWNER, ROUTES
 from models.catalog import CATALOG
-from models.spec import Task
+from models.tasks import Task
 from ops.cli import main
 from tests.gateway.proxy import Proxy
 from tests.gateway.rendered import SERVED

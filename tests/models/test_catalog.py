@@ -9,21 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from models.catalog import CATALOG, GROUPS
+from models.engines.external import ExternalProvider
+from models.engines.tei import TeiEngine
+from models.engines.vllm import VllmEngine
+from models.facts import Evidence, Image, PerAudioSecond, PerQuery, PerToken, Source
 from models.images import LITELLM, POSTGRES, TEI_CPU, VLLM
-from models.spec import (
-    DecoderArchitecture,
-    Evidence,
-    ExternalProvider,
-    Image,
-    ModelSpec,
-    PerAudioSecond,
-    PerQuery,
-    PerToken,
-    Quantization,
-    Source,
-    TeiEngine,
-    VllmEngine,
-)
+from models.spec import ModelSpec
+from models.weights import DecoderArchitecture, Quantization
 
 every_entry = pytest.mark.parametrize("alias", list(CATALOG))
 every_stored = pytest.mark.parametrize("alias", [a for a, s in CATALOG.items() if s.weights is not None])

@@ -11,31 +11,28 @@ from typing import Any
 import pytest
 
 from models.catalog import CATALOG
+from models.engines.tei import TeiEngine
+from models.engines.vllm import VllmEngine
+from models.facts import GIB
 from models.hf_config import UnsupportedModelError, parse_config, read_config
 from models.machines import G2_MACHINES
-from models.memory import (
-    DEFAULT_VERSION,
+from models.memory import claim_gib, fit_model, host_memory, tei_memory
+from models.memory.host import disk_gib, smallest_g2, vllm_host_memory
+from models.memory.llama_cpp import gguf_memory
+from models.memory.remedies import remedies
+from models.memory.tei import encoder_gib
+from models.memory.versions import DEFAULT_VERSION, vllm_version
+from models.memory.vllm import (
     GpuFit,
     Knobs,
-    claim_gib,
     cuda_graph_gib,
     default_knobs,
     disk_bytes,
-    disk_gib,
-    encoder_gib,
-    fit_model,
-    gguf_memory,
     gpu_fit,
     gpu_weights_gib,
-    host_memory,
     kv_bytes_per_token,
-    remedies,
-    smallest_g2,
-    tei_memory,
-    vllm_host_memory,
-    vllm_version,
 )
-from models.spec import GIB, DecoderArchitecture, EncoderArchitecture, Quantization, TeiEngine, VllmEngine
+from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.models.vllm_logs import ARCHITECTURES, LOGS, WEIGHTS, Log, WeightLog, error, predict, table
 
 QWEN_7B = ARCHITECTURES["Qwen2.5-7B"]

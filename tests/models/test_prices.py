@@ -4,9 +4,9 @@ from datetime import date
 
 import pytest
 
+from models.facts import Evidence
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES, region_of
 from models.prices import Item, PriceTable, list_prices, parse
-from models.spec import Evidence
 
 REGIONS = sorted({region_of(zone) for zone in L4_ZONES})
 

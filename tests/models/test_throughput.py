@@ -3,19 +3,13 @@ from __future__ import annotations
 import pytest
 
 from models.catalog import CATALOG
+from models.engines.vllm import VllmEngine
+from models.facts import Evidence, PerAudioSecond, Source, Throughput
 from models.machines import L4
-from models.memory import disk_bytes
-from models.spec import (
-    DecoderArchitecture,
-    Evidence,
-    ModelSpec,
-    PerAudioSecond,
-    Quantization,
-    Source,
-    Throughput,
-    VllmEngine,
-)
+from models.memory.vllm import disk_bytes
+from models.spec import ModelSpec
 from models.throughput import assumed, decode_step_s, price_per_mtok, throughput
+from models.weights import DecoderArchitecture, Quantization
 
 MISTRAL = DecoderArchitecture(
     parameters=7_241_732_096,

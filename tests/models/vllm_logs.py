@@ -14,8 +14,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 
-from models.memory import GpuFit, default_knobs, gpu_fit, vllm_version
-from models.spec import DecoderArchitecture, Quantization
+from models.memory.versions import vllm_version
+from models.memory.vllm import GpuFit, default_knobs, gpu_fit
+from models.weights import DecoderArchitecture, Quantization
 
 AWQ, GPTQ, FP8, NONE = Quantization.AWQ, Quantization.GPTQ, Quantization.FP8, Quantization.NONE
 

@@ -16,7 +16,10 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from models.catalog import CATALOG
-from models.spec import ModelSpec, PerToken, Task, TeiEngine
+from models.engines.tei import TeiEngine
+from models.facts import PerToken
+from models.spec import ModelSpec
+from models.tasks import Task
 from tests.quiet_server import QuietServer
 
 Json = dict[str, Any]

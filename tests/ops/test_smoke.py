@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from models.catalog import CATALOG, GROUPS
-from models.spec import ExternalProvider, Task, TeiEngine
+from models.engines.external import ExternalProvider
+from models.engines.tei import TeiEngine
+from models.tasks import Task
 from ops import kube
 from ops.cli import main
 from ops.smoke.checks import Usage, Verdict, price_usd

@@ -14,7 +14,8 @@ from google.protobuf import json_format
 
 from components.kubernetes.secrets import READS
 from models.catalog import CATALOG, GROUPS, Group
-from models.spec import Evidence, Licence, ModelSpec, PerToken, Source
+from models.facts import Evidence, Licence, PerToken, Source
+from models.spec import ModelSpec
 from ops import engine
 from ops.manifests import manifests, pod_template
 from ops.up.by_kubectl import reads
@@ -391,7 +392,7 @@ def _component_of(alias: str) -> str:
 
 
 def test_every_engine_that_runs_here_has_a_component() -> None:
-    from models.spec import ExternalProvider
+    from models.engines.external import ExternalProvider
     from stacks import program
 
     engines = {type(spec.engine) for spec in CATALOG.values()} - {ExternalProvider}

@@ -1,0 +1,39 @@
+"""Chat models that are not about code."""
+
+from __future__ import annotations
+
+from models.catalog.parts import PINNED, REPORTED, config_json, licence, safetensors
+from models.engines.vllm import VllmEngine
+from models.facts import Evaluation, Evidence, PerToken, Slo
+from models.images import VLLM
+from models.spec import ModelSpec
+from models.tasks import Task
+
+ENTRIES = (
+    ModelSpec(
+        alias="qwen-local",
+        group="baseline",
+        summary="Qwen2.5 0.5B Instruct: the benchmark endpoint",
+        task=Task.CHAT,
+        model_id="Qwen/Qwen2.5-0.5B-Instruct",
+        served_name="qwen2.5-0.5b-instruct",
+        engine=VllmEngine(image=VLLM, max_num_seqs=128),
+        context=8192,
+        weights=safetensors(
+            "Qwen/Qwen2.5-0.5B-Instruct",
+            revision="7ae557604adf67be50417f59c2c2f167def9a775",
+            bytes_on_disk=999_586_347,
+        ),
+        price=PerToken(input_usd_per_mtok=0.5, output_usd_per_mtok=1.5),
+        slo=Slo(
+            ttft_p95_ms=250,
+            itl_p95_ms=20,
+            e2e_p95_ms=1500,
+            output_tokens=128,
+            note="baseline, measured with GuideLLM on one L4; derive again for another model or GPU",
+        ),
+        evaluation=Evaluation(status="benchmarked", result="GuideLLM baseline"),
+        licence=licence("Apache-2.0", "recalled", Evidence.MEMORY),
+        sources=(REPORTED, PINNED, *config_json("Qwen/Qwen2.5-0.5B-Instruct", Evidence.VERIFIED, Evidence.DERIVED)),
+    ),
+)

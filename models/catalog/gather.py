@@ -1,0 +1,157 @@
+"""Gathers the entries of all families, and says of each bad one in which file and line it is and what is wrong.
+
+A bad entry is left out and told as a flaw, so that every command can refuse in its own words; nothing is deployed while
+there is one.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+
+from models.spec import ModelSpec
+
+_ENTRIES = "ENTRIES"
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """A bad entry."""
+
+    message: str  # "models/catalog/coding.py:18: alias 'coder-chat' is taken by models/catalog/chat.py:13"
+    remedy: str  # "${EDITOR:-vi} +18 models/catalog/coding.py"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an entry stands."""
+
+    path: Path
+    index: int  # among the entries of its file
+
+    @property
+    def line(self) -> int:
+        """Read from the source when it is asked for: a good catalog never asks. The first line if nothing is found."""
+        entries = _elements(ast.parse(self.path.read_text()))
+        return entries[self.index].lineno if self.index < len(entries) else 1
+
+    def __str__(self) -> str:
+        return f"{_shown(self.path)}:{self.line}"
+
+
+def gather(families: Sequence[str], groups: Container[str]) -> tuple[dict[str, ModelSpec], tuple[Flaw, ...]]:
+    """Every good entry by its alias, in the order of the families, and the flaws of all others."""
+    catalog: dict[str, ModelSpec] = {}
+    places: dict[str, _Place] = {}
+    flaws: list[Flaw] = []
+    for family in families:
+        for found in _load(Path(__file__).with_name(f"{family}.py")):
+            if isinstance(found, Flaw):
+                flaws.append(found)
+                continue
+            spec, place = found
+            same_name = next((s.alias for s in catalog.values() if s.served_name == spec.served_name), None)
+            wrong = None
+            if spec.alias in catalog:
+                wrong = f"alias '{spec.alias}' is taken by {places[spec.alias]}, and one would replace the other"
+            elif same_name:
+                wrong = f"{spec.alias}: served_name '{spec.served_name}' is taken by {places[same_name]}"
+            elif spec.group not in groups:
+                wrong = f"{spec.alias}: there is no group '{spec.group}' in models/catalog/parts.py to enable it with"
+            elif spec.alias in groups:
+                wrong = f"alias '{spec.alias}' is the name of a group too, and a key that lists it would mean both"
+            if wrong:
+                flaws.append(_flaw(place.path, place.line, wrong))
+            else:
+                catalog[spec.alias], places[spec.alias] = spec, place
+    return catalog, tuple(flaws)
+
+
+def _load(path: Path) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
+    """Entries of a family; where it cannot be imported, each of its entries by itself."""
+    try:
+        module = importlib.import_module(f"{__package__}.{path.stem}")
+        entries = cast("tuple[ModelSpec, ...]", getattr(module, _ENTRIES))
+    except Exception as error:
+        yield from _one_by_one(path, error)
+        return
+    yield from ((spec, _Place(path, index)) for index, spec in enumerate(entries))
+
+
+def _one_by_one(path: Path, error: Exception) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
+    """What of a family can be used, and what is wrong with the rest."""
+    try:
+        tree = ast.parse(path.read_text(), str(path))
+        entries = _elements(tree)
+        tree.body = [node for node in tree.body if not _assigns_entries(node)]
+        names: dict[str, object] = {"__name__": f"{__package__}.{path.stem}", "__file__": str(path)}
+        exec(compile(tree, str(path), "exec"), names)  # noqa: S102  our own file
+    except Exception as failed:
+        yield _flaw(path, _line_in(path, failed), _told(failed))
+        return
+    if not entries:
+        yield _flaw(path, _line_in(path, error), _told(error))
+    for index, node in enumerate(entries):
+        try:
+            spec = cast("ModelSpec", eval(compile(ast.Expression(node), str(path), "eval"), names))  # noqa: S307
+        except Exception as failed:
+            yield _flaw(path, node.lineno, _told(failed))
+        else:
+            yield spec, _Place(path, index)
+
+
+def _assigns_entries(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == _ENTRIES for t in node.targets)
+
+
+def _elements(tree: ast.Module) -> list[ast.expr]:
+    """The entries of a family as its source has them; none where it has no plain tuple of them."""
+    found = next((node for node in tree.body if _assigns_entries(node)), None)
+    value = found.value if isinstance(found, ast.Assign) else None
+    return list(value.elts) if isinstance(value, ast.Tuple | ast.List) else []
+
+
+def _told(error: Exception) -> str:
+    """An error in a line: of a bad value, which field, what is wrong, and what was given."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+    return "; ".join(
+        ": ".join(
+            filter(
+                None,
+                (
+                    f"{error.title} {'.'.join(map(str, found['loc']))}".strip(),
+                    found["msg"].removeprefix("Value error, "),
+                    f"{found['input']!r}"[:60] if found["loc"] and found["type"] != "missing" else "",
+                ),
+            )
+        )
+        for found in error.errors()
+    )
+
+
+def _line_in(path: Path, error: Exception) -> int:
+    """The last line of a file that an error came through."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    line, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _flaw(path: Path, line: int, wrong: str) -> Flaw:
+    return Flaw(f"{_shown(path)}:{line}: {wrong}", f"${{EDITOR:-vi}} +{line} {_shown(path)}")
+
+
+def _shown(path: Path) -> str:
+    """From the checkout, as one types it there."""
+    return "/".join(path.parts[-3:])

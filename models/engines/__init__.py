@@ -1,0 +1,14 @@
+"""Engines: a file each with its spec type and its answers to the question list; here is which there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from models.engines.external import ExternalProvider
+from models.engines.tei import TeiEngine
+from models.engines.vllm import VllmEngine
+
+AnyEngine = Annotated[VllmEngine | TeiEngine | ExternalProvider, Field(discriminator="kind")]
+ENGINES = (VllmEngine, TeiEngine, ExternalProvider)

@@ -1,0 +1,200 @@
+"""vLLM on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict
+
+from pydantic import Field
+
+from models.cold_start import GPU_NODE_S, GPU_START_S, ColdStart, cold_start
+from models.engines.base import Engine, Refusal, Share, Sizing
+from models.facts import Image, Throughput
+from models.machines import GPUS
+from models.memory.host import HostMemory, vllm_host_memory
+from models.memory.remedies import Remedy, remedies
+from models.memory.versions import VllmVersion, vllm_version
+from models.memory.vllm import GpuFit, Knobs, gpu_fit
+from models.needs import LOGS_GIB, TMP_GIB, Needs
+from models.throughput import assumed, gpu_tokens_per_second
+from models.weights import DecoderArchitecture, Quantization, Weights
+
+if TYPE_CHECKING:
+    from models.spec import ModelSpec
+
+# Tokenising and scheduling want two cores beside the GPU; more is used where it is free.
+_CPU = 2.0
+HOME_GIB = 4  # Triton and FlashInfer kernels, usage files
+
+
+class VllmEngine(Engine):
+    """vLLM's OpenAI server on a GPU."""
+
+    runs_here: ClassVar[bool] = True
+    sizing: ClassVar[Sizing | None] = Sizing.VLLM
+    health_route: ClassVar[str | None] = "/health"
+    identity_route: ClassVar[str | None] = "/v1/models"
+    metrics_route: ClassVar[str | None] = "/metrics"
+    context_setting: ClassVar[str | None] = "max_model_len"
+    settable: ClassVar[tuple[str, ...]] = ("gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
+
+    kind: Literal["vllm"] = "vllm"
+    image: Image
+    accelerator: Literal["nvidia-l4"] = "nvidia-l4"
+    gpus: int = Field(default=1, ge=1, le=8)  # tensor parallel over this many
+    gpu_memory_utilization: float = Field(default=0.90, gt=0, le=1)
+    max_num_seqs: int = Field(default=64, ge=1)  # sequences in a batch; also what the sampler reserves for
+    max_num_batched_tokens: int = Field(default=2048, ge=1)  # one prefill chunk; drives the activation peak
+    kernel: Literal["awq_marlin", "gptq_marlin", "fp8"] | None = None  # --quantization, None for unquantised
+    tool_call_parser: str | None = None  # set: tool calls are parsed and `tool_choice: auto` is allowed
+    prefix_caching: bool = True
+    eager: bool = False  # no CUDA graphs: slower, frees their reserve
+
+    @property
+    def gpus_held(self) -> int:
+        return self.gpus
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        return (self.image,)  # which also stages
+
+    @property
+    def share(self) -> Share | None:
+        return Share(self.gpu_memory_utilization, "gpuMemoryUtilization")
+
+    @property
+    def version(self) -> VllmVersion:
+        """How the image's release accounts for memory."""
+        return vllm_version(self.image.tag.split("-")[0])
+
+    def needs(self, spec: ModelSpec) -> Needs | None:
+        host = self.host_memory(spec)
+        return Needs(
+            cpu=_CPU,
+            gib=host.total_gib,
+            ephemeral_gib=HOME_GIB + TMP_GIB + LOGS_GIB,
+            gpus=self.gpus,
+            shm_gib=host.shm_gib,
+        )
+
+    def host_memory(self, spec: ModelSpec) -> HostMemory:
+        """Memory of the pod while it loads."""
+        return vllm_host_memory(decoder(spec)[0].bytes_on_disk, self.gpus)
+
+    def cold_start(self, spec: ModelSpec) -> ColdStart | None:
+        weights, _ = decoder(spec)
+        return cold_start(weights.bytes_on_disk, self.images, node_s=GPU_NODE_S, start_s=GPU_START_S)
+
+    def assumed_throughput(self, spec: ModelSpec) -> Throughput | None:
+        fit = self.fit(spec)
+        rate = gpu_tokens_per_second(
+            decoder(spec)[1],
+            GPUS[self.accelerator],
+            weights_gib=fit.weights_gib,
+            kv_cache_tokens=fit.kv_cache_tokens,
+            max_num_seqs=self.max_num_seqs,
+            context=spec.context,
+            gpus=self.gpus,
+        )
+        return assumed(rate, "roofline of memory bandwidth and compute, full batch")
+
+    def refusals(self, spec: ModelSpec) -> Iterator[Refusal]:
+        arch = decoder(spec)[1]
+        if spec.context and spec.context > arch.max_positions:
+            yield Refusal(
+                f"{spec.alias}:maxModelLen is {spec.context}, and the model has {arch.max_positions} positions, so "
+                "vLLM refuses to start",
+                ({"maxModelLen": str(arch.max_positions)},),
+            )
+            return
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            seqs, tokens = self.max_num_seqs, self.max_num_batched_tokens
+            yield Refusal(
+                f"{spec.alias}:maxNumBatchedTokens is {tokens}, below maxNumSeqs ({seqs}), so vLLM refuses to start",
+                ({"maxNumBatchedTokens": str(seqs)}, {"maxNumSeqs": str(tokens)}),
+            )
+            return
+        try:
+            fit = self.fit(spec)
+        except ValueError as refused:
+            # Only an entry of the catalog can be that wrong.
+            yield Refusal(f"{spec.alias}: {refused}")
+            return
+        if not fit.fits:
+            yield Refusal(
+                f"{spec.alias} does not fit its GPU, so vLLM would refuse to start: {fit.reason}",
+                tuple(
+                    {_SETTINGS[flag]: value for flag, value in remedy.flags.items()}
+                    for remedy in self.remedies(spec)
+                    if remedy.flags.keys() <= _SETTINGS.keys()
+                )[:1],
+            )
+
+    def knobs(self, spec: ModelSpec) -> Knobs:
+        """The flags that an entry is served with."""
+        return Knobs(
+            max_model_len=spec.context,
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            utilization=self.gpu_memory_utilization,
+            tensor_parallel=self.gpus,
+            eager=self.eager,
+        )
+
+    def fit(self, spec: ModelSpec) -> GpuFit:
+        arch, served = self._served(spec)
+        return gpu_fit(arch, **served)
+
+    def remedies(self, spec: ModelSpec) -> tuple[Remedy, ...]:
+        arch, served = self._served(spec)
+        return remedies(arch, **served)
+
+    def flags(self, spec: ModelSpec) -> Mapping[str, int | float | bool | str]:
+        return {
+            "max_model_len": spec.context or decoder(spec)[1].max_positions,
+            "max_num_seqs": self.max_num_seqs,
+            "max_num_batched_tokens": self.max_num_batched_tokens,
+            "utilization": self.gpu_memory_utilization,
+            "tensor_parallel": self.gpus,
+            "eager": self.eager,
+            "vllm": self.image.tag.split("-")[0],
+        }
+
+    def _served(self, spec: ModelSpec) -> tuple[DecoderArchitecture, _Served]:
+        weights, arch = decoder(spec)
+        return arch, _Served(
+            quantization=weights.quantization,
+            weights_bytes=weights.bytes_on_disk,
+            dtype=weights.dtype,
+            gpu_gib=GPUS[self.accelerator].usable_gib,
+            knobs=self.knobs(spec),
+            version=self.version,
+        )
+
+
+class _Served(TypedDict):
+    """What `gpu_fit` and `remedies` take of an entry."""
+
+    quantization: Quantization
+    weights_bytes: int | None
+    gpu_gib: float
+    knobs: Knobs
+    dtype: str
+    version: VllmVersion
+
+
+# Flags of `ops fit` that a stack can set.
+_SETTINGS = {
+    "--max-model-len": "maxModelLen",
+    "--max-num-seqs": "maxNumSeqs",
+    "--max-num-batched-tokens": "maxNumBatchedTokens",
+    "--utilization": "gpuMemoryUtilization",
+}
+
+
+def decoder(spec: ModelSpec) -> tuple[Weights, DecoderArchitecture]:
+    """The weights of a decoder. Raises ValueError for an entry that is none."""
+    weights = spec.weights
+    if weights is None or not isinstance(weights.architecture, DecoderArchitecture):
+        raise ValueError(f"{spec.alias} is no decoder, which is all that this engine serves here")
+    return weights, weights.architecture

@@ -1,0 +1,124 @@
+"""The facts that catalog entries are made of: sources and how far to trust them, images, prices, targets, results.
+
+Units are part of the names: `gib` is 2**30 bytes, `bytes` is bytes, `usd_per_mtok` is US dollars per million
+tokens, `_ms` is milliseconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+GIB = 2**30
+
+# RFC 1123 label with room for the longest suffix that a derived name carries (`-model-cache`).
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=50)]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Spec(BaseModel):
+    """Base of every catalog type: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evidence(StrEnum):
+    """How far a fact may be trusted."""
+
+    VERIFIED = "verified"  # read in a public source, or run
+    DERIVED = "derived"  # computed from verified facts
+    REPORTED = "reported"  # stated by the reference deployment, not checked again
+    MEMORY = "memory"  # recalled; check before you depend on it
+    ASSUMED = "assumed"  # estimated by a formula of this program; measure it
+
+
+class Source(Spec):
+    """Where facts of an entry come from."""
+
+    facts: str  # "architecture, context"
+    where: str  # "config.json of Qwen/Qwen2.5-Coder-7B-Instruct-AWQ"
+    evidence: Evidence
+
+
+class Image(Spec):
+    """A container image, pinned by tag and, where it could be looked up, by digest.
+
+    A digest that nobody looked up is None: the plan flags it and `ops pin` resolves it.
+    """
+
+    registry: str  # "docker.io"
+    repository: str  # "vllm/vllm-openai"
+    tag: str  # "v0.23.0"
+    digest: Sha256 | None
+    uid: int  # numeric user the image runs as; Pod Security "restricted" wants it explicit
+    gid: int
+    home: str  # writable at run time; the root filesystem is not
+    min_driver: str | None = None  # oldest NVIDIA driver that its CUDA runs on, "580.65"
+    compressed_gib: float = Field(gt=0)  # what a node pulls; drives the cold-start budget
+    source: Source
+
+    def reference(self, *, mirror: str | None = None) -> str:
+        """The pullable reference, through a `mirror` prefix in place of the registry if one is given."""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{mirror or self.registry}/{self.repository}:{self.tag}{digest}"
+
+
+class PerToken(Spec):
+    """Price of tokens, in US dollars per million."""
+
+    kind: Literal["per_token"] = "per_token"
+    input_usd_per_mtok: float = Field(gt=0)  # zero would mean that budgets never bind
+    output_usd_per_mtok: float = Field(ge=0)  # zero where nothing is generated (embeddings)
+    cached_input_usd_per_mtok: float | None = Field(default=None, gt=0)
+
+
+class PerAudioSecond(Spec):
+    """Price of transcription, in US dollars per second of audio."""
+
+    kind: Literal["per_audio_second"] = "per_audio_second"
+    usd_per_second: float = Field(gt=0)
+
+
+class PerQuery(Spec):
+    """Price of a request whatever its size (rerank), in US dollars."""
+
+    kind: Literal["per_query"] = "per_query"
+    usd_per_query: float = Field(gt=0)
+
+
+Price = Annotated[PerToken | PerAudioSecond | PerQuery, Field(discriminator="kind")]
+
+
+class Slo(Spec):
+    """Latency targets at the 95th percentile; None is a target not set yet."""
+
+    ttft_p95_ms: int | None = Field(default=None, gt=0)  # time to first token
+    itl_p95_ms: int | None = Field(default=None, gt=0)  # inter-token latency
+    e2e_p95_ms: int | None = Field(default=None, gt=0)  # whole request of at most `output_tokens`
+    output_tokens: int | None = Field(default=None, gt=0)
+    note: str
+
+
+class Evaluation(Spec):
+    """What has been proven, not what is planned."""
+
+    status: Literal["benchmarked", "scored", "validated", "none"]
+    result: str  # "HumanEval 18/20 = 90 % (gate: 70 %)"
+
+
+class Throughput(Spec):
+    """Tokens a second of one replica under load, read and written together: see models/throughput.py."""
+
+    tokens_per_second: float = Field(gt=0)
+    source: Source
+
+
+class Licence(Spec):
+    """Licence of the weights."""
+
+    name: str  # SPDX id where one exists
+    commercial_use: bool  # False: a plan that brings the model up says so
+    source: Source

@@ -1,0 +1,24 @@
+"""Memory of text-embeddings-inference on CPU."""
+
+from __future__ import annotations
+
+from models.facts import GIB
+from models.weights import EncoderArchitecture
+
+_FLOAT32 = 4
+_TEI_PROCESS_GIB = 0.35  # router, tokenizers of every worker
+_SCORE_COPIES, _FFN_COPIES, _ENCODER_HIDDEN_COPIES = 3, 2, 8  # tensors of one layer alive at once
+_FRAGMENTATION = 1.25  # allocator arenas of a multi-threaded CPU backend
+
+
+def encoder_gib(arch: EncoderArchitecture, *, max_batch_tokens: int, context: int) -> float:
+    """Memory of text-embeddings-inference on CPU, float32, after its warm-up.
+
+    The warm-up runs one batch of `max_batch_tokens` in inputs as long as the context allows, so attention
+    scores (tokens x context x heads) are allocated in full before the first request.
+    """
+    length = min(context, max_batch_tokens)
+    width = _SCORE_COPIES * length * arch.heads + _FFN_COPIES * arch.ffn + _ENCODER_HIDDEN_COPIES * arch.hidden
+    activation = max_batch_tokens * width * _FLOAT32
+    weights = arch.parameters * _FLOAT32
+    return _TEI_PROCESS_GIB + (weights + activation) * _FRAGMENTATION / GIB

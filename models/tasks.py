@@ -1,0 +1,89 @@
+"""What clients ask of models: one row of answers a task, for everybody who has to know what a task means.
+
+Tables of other rooms that a task is looked up in (`components/gateway/config.py`, `ops/smoke/checks.py`) have a row for
+each; a test names the one that lacks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from models.facts import PerToken, Price
+
+
+class Task(StrEnum):
+    """What a client asks of a model."""
+
+    CHAT = "chat"
+    FIM = "fim"  # fill-in-the-middle: code between what is before and after it
+    AGENT = "agent"  # chat with tools
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskAnswers:
+    """What a task means."""
+
+    summary: str  # "chat", as a table has it
+    route: str  # of the OpenAI API: "/v1/chat/completions"
+    mode: str  # the gateway's word for the route: "chat"
+    generates: bool  # whether tokens are written, or only read
+    tools: bool  # whether calls of tools are parsed
+    prices: tuple[type[Price], ...]  # kinds of price that it can be sold at
+    stands_in_for: frozenset[Task]  # tasks whose model one of this task may replace while it is off
+    same_model: bool  # whether that has to be the very same model: vectors of two models cannot be compared
+    example: Mapping[str, Any]  # body of a client's first request, without `model`
+
+
+_CHAT_EXAMPLE: Mapping[str, Any] = {"messages": [{"role": "user", "content": "ping"}]}
+
+TASKS: Mapping[Task, TaskAnswers] = {
+    Task.CHAT: TaskAnswers(
+        summary="chat",
+        route="/v1/chat/completions",
+        mode="chat",
+        generates=True,
+        tools=False,
+        prices=(PerToken,),
+        stands_in_for=frozenset({Task.CHAT}),  # tools need a model that parses them
+        same_model=False,
+        example=_CHAT_EXAMPLE,
+    ),
+    Task.FIM: TaskAnswers(
+        summary="fill-in-the-middle",
+        # A base model gets the raw prompt: the chat route would wrap it in a template.
+        route="/v1/completions",
+        mode="completion",
+        generates=True,
+        tools=False,
+        prices=(PerToken,),
+        stands_in_for=frozenset({Task.FIM}),
+        same_model=False,
+        example={"prompt": "<|fim_prefix|>def add(a, b):\n    <|fim_suffix|>\n<|fim_middle|>", "max_tokens": 32},
+    ),
+    Task.AGENT: TaskAnswers(
+        summary="chat with tools",
+        route="/v1/chat/completions",
+        mode="chat",
+        generates=True,
+        tools=True,
+        prices=(PerToken,),
+        stands_in_for=frozenset({Task.CHAT, Task.AGENT}),
+        same_model=False,
+        example=_CHAT_EXAMPLE,
+    ),
+    Task.EMBEDDING: TaskAnswers(
+        summary="embeddings",
+        route="/v1/embeddings",
+        mode="embedding",
+        generates=False,
+        tools=False,
+        prices=(PerToken,),
+        stands_in_for=frozenset({Task.EMBEDDING}),
+        same_model=True,
+        example={"input": ["a text to embed"]},
+    ),
+}

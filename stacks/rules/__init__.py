@@ -1,0 +1,40 @@
+"""The rules of admission: each yields what stands against a plan, and none stops another. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stacks.plan import Plan
+from stacks.problems import Notice, Problem
+from stacks.rules import budgets, fit, names, nodes, pins, slots
+
+RULES = (
+    names.named_cluster,
+    names.aliases,
+    slots.idle_replicas,
+    slots.quota,
+    slots.shared_gpu,
+    fit.claims,
+    fit.refusals,
+    nodes.gpu_node,
+    nodes.shared_node,
+    nodes.system_pool,
+)
+REMARKS = (budgets.prices, pins.licences, pins.unpinned, nodes.cramped)
+
+
+def problems(plan: Plan) -> Iterator[Problem]:
+    """Everything that stands against a plan, but for what is not prepared yet."""
+    yield from _technical(plan)
+    yield from budgets.budgets(plan, _technical)
+
+
+def _technical(plan: Plan) -> Iterator[Problem]:
+    for rule in RULES:
+        yield from rule(plan)
+
+
+def notices(plan: Plan) -> Iterator[Notice]:
+    """What is worth knowing about a plan and does not stop it."""
+    for remark in REMARKS:
+        yield from remark(plan)
