@@ -267,9 +267,11 @@ def overrides_of(engine: type[Engine]) -> type[Overrides]:
         read = [_AS_CONFIG[plain]] if isinstance(plain, type) and plain in _AS_CONFIG else []
         # Bounds judge what was read, so they come after it; infinity is within some of them.
         finite = [Field(allow_inf_nan=False)] if plain is float else []
-        fields[name] = (Annotated[(plain, *field.metadata, *finite, *read)] | None, None)
+        bounded: Any = Annotated[(plain, *field.metadata, *finite, *read)]
+        fields[name] = (bounded | None, None)
     if engine.context_setting:
-        fields[engine.context_setting] = (Positive | None, None)
+        length: Any = Positive
+        fields[engine.context_setting] = (length | None, None)
     return create_model(
         f"{engine.__name__}Overrides",
         __base__=RunsHere,

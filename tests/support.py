@@ -16,16 +16,33 @@ import pulumi_kubernetes as k8s
 
 from components.kubernetes.place import Place
 from models.catalog import CATALOG, GROUPS, Group
+from models.cold_start import ColdStart
 from models.engines.external import ExternalProvider
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 from models.machines import G2_MACHINES, Machine
+from models.needs import Needs
 from models.spec import ModelSpec
 from ops.config_files import load
 from ops.engine import Recording, Registered, run, run_main
 from stacks.admission import admit
 from stacks.program import deploy
 from stacks.settings import RawConfig
+
+
+def needs(spec: ModelSpec) -> Needs:
+    """Requests of a model that runs here."""
+    found = spec.engine.needs(spec)
+    assert found is not None, f"{spec.alias} runs elsewhere"
+    return found
+
+
+def cold_start(spec: ModelSpec) -> ColdStart:
+    """Budget of a model that runs here."""
+    found = spec.engine.cold_start(spec)
+    assert found is not None, f"{spec.alias} runs elsewhere"
+    return found
+
 
 PROJECT_DIR = Path(__file__).parents[1]
 NAME_LABEL = "app.kubernetes.io/name"

@@ -14,6 +14,11 @@ from tests.support import PROJECT_DIR
 ROOMS = ["models", "components", "stacks", "ops"]  # each imports itself and those before it
 SOURCES = sorted(p for room in ROOMS for p in (PROJECT_DIR / room).rglob("*.py"))
 
+PURE = ("admission", "plan", "problems", "secrets", "sections", "access", "costs")  # of stacks, beside its rules
+# Of components: each imports itself and those before it.
+FLOORS = ["kubernetes", "serving", "gateway", "gke"]
+COMMANDS = [path.parent.name for path in (PROJECT_DIR / "ops").glob("*/command.py")]
+
 every_source = pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(PROJECT_DIR)) for p in SOURCES])
 
 
@@ -40,6 +45,25 @@ def test_imports_go_from_ops_over_stacks_and_components_to_models(path: Path) ->
         assert package != "tests"
 
 
+@pytest.mark.parametrize("path", [p for p in SOURCES if room_of(p) == "components"], ids=lambda p: p.stem)
+def test_components_go_from_the_cloud_over_gateway_and_serving_to_kubernetes(path: Path) -> None:
+    parts = path.relative_to(PROJECT_DIR / "components").parts
+    allowed = FLOORS[: FLOORS.index(parts[0]) + 1] if len(parts) > 1 else []
+    for module in imported(path):
+        room, _, rest = module.partition(".")
+        assert room != "components" or rest.partition(".")[0] in allowed, f"imports {module}"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if room_of(p) == "ops"], ids=lambda p: p.stem)
+def test_no_command_looks_into_another_one(path: Path) -> None:
+    """What two of them share stands beside them."""
+    parts = path.relative_to(PROJECT_DIR / "ops").parts
+    own = parts[0] if parts[0] in COMMANDS else None
+    for module in imported(path):
+        room, command = (*module.split("."), "")[:2]
+        assert room != "ops" or command not in COMMANDS or command == own, f"imports {module}"
+
+
 @pytest.mark.parametrize("path", [p for p in SOURCES if room_of(p) == "models"], ids=lambda p: p.stem)
 def test_models_know_neither_pulumi_nor_a_cloud(path: Path) -> None:
     for module in imported(path):
@@ -58,9 +82,9 @@ def test_only_the_settings_read_pulumi_config(path: Path) -> None:
 
 def test_only_the_engine_and_the_program_know_of_a_running_stack() -> None:
     """Pure rooms stay testable: admission, plan, rules and catalog import no SDK."""
-    for name in ("admission", "plan", "rules", "problems", "secrets", "sections", "access", "costs"):
-        modules = set(imported(PROJECT_DIR / "stacks" / f"{name}.py"))
-        assert not any(m.startswith("pulumi") for m in modules), name
+    pure = [PROJECT_DIR / "stacks" / f"{name}.py" for name in PURE]
+    for path in (*pure, *(PROJECT_DIR / "stacks" / "rules").glob("*.py")):
+        assert not any(m.startswith("pulumi") for m in imported(path)), path
 
 
 def test_the_product_depends_on_nothing_outside_of_its_checkout() -> None:

@@ -56,9 +56,9 @@ class Engine(Spec, ABC):
 
     runs_here: ClassVar[bool]  # False: somebody else's machine, so nothing is deployed
     sizing: ClassVar[Sizing | None]
-    health_route: ClassVar[str | None]  # answers 200 once it serves; None where nothing runs here
-    identity_route: ClassVar[str | None]  # says which model it serves
-    metrics_route: ClassVar[str | None]  # Prometheus metrics, on the port of the API
+    health_route: ClassVar[str]  # answers 200 once it serves; the routes are empty where nothing runs here
+    identity_route: ClassVar[str]  # says which model it serves
+    metrics_route: ClassVar[str]  # Prometheus metrics, on the port of the API
     context_setting: ClassVar[str | None]  # name of the context in config; None: config cannot change it
     settable: ClassVar[tuple[str, ...]]  # own fields that config may override
 

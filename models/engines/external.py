@@ -21,9 +21,9 @@ class ExternalProvider(Engine):
 
     runs_here: ClassVar[bool] = False
     sizing: ClassVar[Sizing | None] = None
-    health_route: ClassVar[str | None] = None
-    identity_route: ClassVar[str | None] = None
-    metrics_route: ClassVar[str | None] = None
+    health_route: ClassVar[str] = ""
+    identity_route: ClassVar[str] = ""
+    metrics_route: ClassVar[str] = ""
     context_setting: ClassVar[str | None] = None
     settable: ClassVar[tuple[str, ...]] = ()
 

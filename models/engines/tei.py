@@ -29,9 +29,9 @@ class TeiEngine(Engine):
 
     runs_here: ClassVar[bool] = True
     sizing: ClassVar[Sizing | None] = Sizing.TEI
-    health_route: ClassVar[str | None] = "/health"
-    identity_route: ClassVar[str | None] = "/info"  # it has no list of models
-    metrics_route: ClassVar[str | None] = "/metrics"
+    health_route: ClassVar[str] = "/health"
+    identity_route: ClassVar[str] = "/info"  # it has no list of models
+    metrics_route: ClassVar[str] = "/metrics"
     context_setting: ClassVar[str | None] = None
     settable: ClassVar[tuple[str, ...]] = ("max_batch_tokens", "max_client_batch_size")
 

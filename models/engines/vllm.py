@@ -32,9 +32,9 @@ class VllmEngine(Engine):
 
     runs_here: ClassVar[bool] = True
     sizing: ClassVar[Sizing | None] = Sizing.VLLM
-    health_route: ClassVar[str | None] = "/health"
-    identity_route: ClassVar[str | None] = "/v1/models"
-    metrics_route: ClassVar[str | None] = "/metrics"
+    health_route: ClassVar[str] = "/health"
+    identity_route: ClassVar[str] = "/v1/models"
+    metrics_route: ClassVar[str] = "/metrics"
     context_setting: ClassVar[str | None] = "max_model_len"
     settable: ClassVar[tuple[str, ...]] = ("gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
 

@@ -144,7 +144,7 @@ def exercise(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]
 def served_name(spec: ModelSpec, endpoint: Endpoint) -> Check:
     """Whether a server says that it is this model."""
     route = spec.engine.identity_route
-    if route is None:
+    if not route:
         raise ValueError(f"{spec.alias} has no server here that could say what it serves")
 
     def judge(reply: Reply) -> Check | str:

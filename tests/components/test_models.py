@@ -9,10 +9,8 @@ import pytest
 from components.serving.tei_embeddings import tei_arguments
 from components.serving.vllm_model import vllm_arguments
 from models.catalog import CATALOG
-from models.cold_start import cold_start
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
-from models.memory import claim_gib
 from models.spec import ModelSpec
 from models.weights import Quantization, Weights
 from tests.support import (
@@ -21,6 +19,7 @@ from tests.support import (
     TEI_ALIASES,
     VLLM_ALIASES,
     Records,
+    cold_start,
     config,
     env_of,
     machine_of,
@@ -150,7 +149,7 @@ def test_a_claim_is_read_write_once_and_sized_from_the_weights(alias: str) -> No
     claim = recorded().manifest("PersistentVolumeClaim", f"{alias}-model-cache")["spec"]
     assert claim["accessModes"] == ["ReadWriteOnce"]
     size = quantity(claim["resources"]["requests"]["storage"])
-    assert size == claim_gib(CATALOG[alias]) * 2**30
+    assert size == CATALOG[alias].engine.claim_gib(CATALOG[alias]) * 2**30
     assert size > weights(alias).bytes_on_disk
 
 

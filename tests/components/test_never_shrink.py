@@ -53,17 +53,16 @@ import pulumi, pulumi_kubernetes as k8s
 from components.kubernetes.place import Place
 from components.gateway.postgres import Postgres, PostgresArgs
 from models.catalog import CATALOG
-from models.cold_start import cold_start
-from models.needs import needs
 from components.serving.model_workload import ModelArgs
 from components.serving.tei_embeddings import TeiEmbeddings
+from tests.support import needs, cold_start
 
 sizes = pulumi.Config()
 files = k8s.Provider("files", render_yaml_to_directory="out")
 place = Place(namespace="n", data=files)
 spec = CATALOG["embeddings"]
 args = ModelArgs(
-    spec=spec, place=place, replicas=0, needs=needs(spec), cold_start=cold_start(spec, spec.engine.image),
+    spec=spec, place=place, replicas=0, needs=needs(spec), cold_start=cold_start(spec),
     claim_gib=sizes.require_int("model"), gateway_namespace="g",
 )
 TeiEmbeddings("embeddings", args, opts=pulumi.ResourceOptions(provider=files))

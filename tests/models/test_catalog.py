@@ -6,13 +6,13 @@ import re
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from models.catalog import CATALOG, GROUPS
 from models.engines.external import ExternalProvider
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
-from models.facts import Evidence, Image, PerAudioSecond, PerQuery, PerToken, Source
+from models.facts import Evidence, Image, PerAudioSecond, PerQuery, PerToken, Price, Source
 from models.images import LITELLM, POSTGRES, TEI_CPU, VLLM
 from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, Quantization
@@ -171,7 +171,9 @@ def test_a_price_of_nothing_is_refused_since_budgets_would_never_bind() -> None:
 
 def test_prices_are_told_apart_by_their_kind() -> None:
     for price in ({"kind": "per_audio_second", "usd_per_second": 0.1}, {"kind": "per_query", "usd_per_query": 0.1}):
-        assert rebuilt("coder-chat", price=price).price.kind == price["kind"]
+        assert TypeAdapter[Any](Price).validate_python(price).kind == price["kind"]
+        with pytest.raises(ValidationError, match="chat is sold PerToken"):
+            rebuilt("coder-chat", price=price)
 
 
 def test_an_entry_cannot_be_changed_in_place() -> None:

@@ -16,8 +16,7 @@ from models.engines.vllm import VllmEngine
 from models.facts import GIB
 from models.hf_config import UnsupportedModelError, parse_config, read_config
 from models.machines import G2_MACHINES
-from models.memory import claim_gib, fit_model, host_memory, tei_memory
-from models.memory.host import disk_gib, smallest_g2, vllm_host_memory
+from models.memory.host import HostMemory, disk_gib, smallest_g2, vllm_host_memory
 from models.memory.llama_cpp import gguf_memory
 from models.memory.remedies import remedies
 from models.memory.tei import encoder_gib
@@ -32,8 +31,10 @@ from models.memory.vllm import (
     gpu_weights_gib,
     kv_bytes_per_token,
 )
+from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.models.vllm_logs import ARCHITECTURES, LOGS, WEIGHTS, Log, WeightLog, error, predict, table
+from tests.support import needs
 
 QWEN_7B = ARCHITECTURES["Qwen2.5-7B"]
 QWEN_14B = ARCHITECTURES["Qwen2.5-14B"]
@@ -276,14 +277,18 @@ def test_fewer_sequences_come_before_a_shorter_context_and_a_larger_gpu_last() -
 # --- host memory and disk ---------------------------------------------------------------------------------------
 
 
+def _host(spec: ModelSpec) -> HostMemory:
+    return VllmEngine.of(spec).host_memory(spec)
+
+
 def test_14b_is_refused_and_7b_accepted_on_g2_standard_4() -> None:
     small, next_one = (G2_MACHINES[name].pod_gib for name in ("g2-standard-4", "g2-standard-8"))
-    assert host_memory(CATALOG["coder-chat"]).total_gib < small
-    assert small < host_memory(CATALOG["coder-agent"]).total_gib < next_one
+    assert _host(CATALOG["coder-chat"]).total_gib < small
+    assert small < _host(CATALOG["coder-agent"]).total_gib < next_one
 
 
 def test_host_memory_is_the_sum_of_its_parts_rounded_up() -> None:
-    host = host_memory(CATALOG["coder-chat"])
+    host = _host(CATALOG["coder-chat"])
     parts = host.process_gib + host.staging_gib + host.shm_gib
     assert parts <= host.total_gib < parts + 0.1
 
@@ -303,7 +308,7 @@ def test_the_smallest_machine_has_the_gpus_and_the_memory() -> None:
 
 @pytest.mark.parametrize("spec", [s for s in CATALOG.values() if s.weights], ids=lambda s: s.alias)
 def test_a_claim_holds_the_weights_and_a_margin(spec: Any) -> None:
-    assert claim_gib(spec) >= spec.weights.bytes_on_disk / GIB * 1.25 + 2
+    assert spec.engine.claim_gib(spec) >= spec.weights.bytes_on_disk / GIB * 1.25 + 2
 
 
 def test_a_somewhat_larger_revision_seldom_changes_a_claim() -> None:
@@ -312,8 +317,8 @@ def test_a_somewhat_larger_revision_seldom_changes_a_claim() -> None:
 
 
 def test_a_model_without_weights_has_no_claim() -> None:
-    with pytest.raises(ValueError, match="claude-haiku stores no weights"):
-        claim_gib(CATALOG["claude-haiku"])
+    spec = CATALOG["claude-haiku"]
+    assert spec.engine.claim_gib(spec) == 0
 
 
 # --- the catalog --------------------------------------------------------------------------------------------------
@@ -321,15 +326,22 @@ def test_a_model_without_weights_has_no_claim() -> None:
 
 @pytest.mark.parametrize("spec", ON_VLLM, ids=lambda spec: spec.alias)
 def test_every_catalog_model_fits_its_gpu_at_its_context(spec: Any) -> None:
-    fit = fit_model(spec)
+    fit = spec.engine.fit(spec)
+    assert fit is not None
     assert fit.fits, fit.reason
     assert fit.requested_len == spec.context
     assert fit.concurrency >= 1
 
 
-def test_only_models_on_vllm_are_fitted() -> None:
-    with pytest.raises(ValueError, match="embeddings does not run on vLLM"):
-        fit_model(CATALOG["embeddings"])
+def test_a_model_without_a_gpu_is_not_fitted() -> None:
+    spec = CATALOG["embeddings"]
+    assert spec.engine.fit(spec) is None
+
+
+def test_vllm_judges_decoders_only() -> None:
+    spec, other = CATALOG["coder-chat"], CATALOG["embeddings"]
+    with pytest.raises(ValueError, match="coder-chat is no decoder"):
+        spec.engine.fit(spec.model_copy(update={"weights": other.weights}))
 
 
 # --- CPU rows -----------------------------------------------------------------------------------------------------
@@ -340,7 +352,7 @@ def test_tei_memory_grows_with_the_batch_its_warm_up_runs() -> None:
     assert isinstance(spec.engine, TeiEngine)
     larger = spec.model_copy(update={"engine": spec.engine.model_copy(update={"max_batch_tokens": 16_384})})
     assert spec.weights
-    assert spec.weights.bytes_on_disk / GIB < tei_memory(spec) < 2 < tei_memory(larger)
+    assert spec.weights.bytes_on_disk / GIB < needs(spec).gib < 2 < needs(larger).gib
 
 
 def test_an_encoder_batch_shorter_than_the_context_needs_less() -> None:

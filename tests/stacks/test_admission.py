@@ -8,12 +8,10 @@ import pytest
 
 from models.catalog import CATALOG
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
-from models.memory import claim_gib
-from models.needs import needs
 from stacks.admission import Admission, admit
 from stacks.plan import State
 from tests.stacks.remedies import alternatives, follow, judge, with_values
-from tests.support import VLLM_ALIASES
+from tests.support import VLLM_ALIASES, needs
 
 P = "ai-platform:"
 
@@ -248,7 +246,7 @@ def test_sharing_admits_what_fits_together() -> None:
 
 @pytest.mark.parametrize("alias", [*VLLM_ALIASES, "embeddings"])
 def test_a_claim_below_what_the_weights_need_is_refused_even_at_zero(alias: str) -> None:
-    needed = claim_gib(CATALOG[alias])
+    needed = CATALOG[alias].engine.claim_gib(CATALOG[alias])
     assert not judge({f"{alias}:claimGib": str(needed)}).problems
     message, _ = only(judge({f"{alias}:claimGib": str(needed - 1)}))
     assert f"the {needed} GiB" in message
