@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PROJECT_DIR
+from tests.checkout import CHECKOUT
 
 ROOMS = ["models", "components", "stacks", "ops"]  # each imports itself and those before it
-SOURCES = sorted(p for room in ROOMS for p in (PROJECT_DIR / room).rglob("*.py"))
+SOURCES = sorted(p for room in ROOMS for p in (CHECKOUT / room).rglob("*.py"))
 
-every_source = pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(PROJECT_DIR)) for p in SOURCES])
+every_source = pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(CHECKOUT)) for p in SOURCES])
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -28,7 +28,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def room_of(path: Path) -> str:
-    return path.relative_to(PROJECT_DIR).parts[0]
+    return path.relative_to(CHECKOUT).parts[0]
 
 
 @every_source
@@ -53,22 +53,22 @@ def test_only_the_settings_read_pulumi_config(path: Path) -> None:
         "" if room_of(path) == "ops" else r"|runtime\.config\b"
     )
     reads = re.search(ways, path.read_text()) is not None
-    assert reads == (path == PROJECT_DIR / "stacks" / "settings.py")
+    assert reads == (path == CHECKOUT / "stacks" / "settings.py")
 
 
 def test_only_the_engine_and_the_program_know_of_a_running_stack() -> None:
     """Pure rooms stay testable: admission, plan, rules and catalog import no SDK."""
     for name in ("admission", "plan", "rules", "problems", "secrets", "sections", "access", "costs"):
-        modules = set(imported(PROJECT_DIR / "stacks" / f"{name}.py"))
+        modules = set(imported(CHECKOUT / "stacks" / f"{name}.py"))
         assert not any(m.startswith("pulumi") for m in modules), name
 
 
 def test_the_product_depends_on_nothing_outside_of_its_checkout() -> None:
     files = [
         *SOURCES,
-        *(PROJECT_DIR / name for name in ("__main__.py", "Makefile", "pyproject.toml", "Pulumi.yaml")),
-        *PROJECT_DIR.glob("Pulumi.*.yaml"),
-        *(p for p in (PROJECT_DIR / "ops").rglob("*") if p.suffix in (".go", ".mod", ".sh", ".yaml")),
+        *(CHECKOUT / name for name in ("__main__.py", "Makefile", "pyproject.toml", "Pulumi.yaml")),
+        *CHECKOUT.glob("Pulumi.*.yaml"),
+        *(p for p in (CHECKOUT / "ops").rglob("*") if p.suffix in (".go", ".mod", ".sh", ".yaml")),
     ]
     assert [str(f) for f in files if f.exists() and "../shared" in f.read_text()] == []
 

@@ -20,11 +20,10 @@ from typing import Any
 
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from stacks.secrets import DATABASE_PASSWORD, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey, key_value
+from tests.checkout import clone
 from tests.support import config
 
-CHECKOUT = Path(__file__).parents[2]
 _STAND_IN = Path(__file__).parent / "gcp_provider"
-_PROGRAM = ("components", "models", "stacks")  # what `__main__.py` imports
 State = dict[str, Any]  # a resource of `pulumi stack export`
 
 
@@ -57,16 +56,12 @@ class Engine:
     @classmethod
     def prepared(cls, folder: Path, stack: str, cluster: EmbeddedCluster) -> Engine:
         """A new stack with its secrets that deploys to the cluster; `ai-dev` finds it as its GKE cluster."""
-        for name in ("home", "state", "tmp", "project"):
+        for name in ("home", "state", "tmp"):
             (folder / name).mkdir(parents=True)
         plugins = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins"
         if plugins.is_dir():
             (folder / "home" / "plugins").symlink_to(plugins)
-        project = folder / "project"
-        for name in _PROGRAM:
-            shutil.copytree(CHECKOUT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("__main__.py", "Pulumi.yaml", f"Pulumi.{stack}.yaml"):
-            shutil.copy(CHECKOUT / name, project / name)
+        project = clone(folder / "project")
         (project / ".venv").symlink_to(sys.prefix)
         engine = cls(
             folder,

@@ -22,9 +22,9 @@ from ops.embedded_cluster import binaries, control_plane
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.embedded_cluster.errors import ClusterError
 from ops.embedded_cluster.nodes import DEFAULT_NODES
+from tests.checkout import CHECKOUT
 from tests.cluster.conftest import Manifest, Namespace, eventually
 
-CHECKOUT = Path(__file__).parents[2]
 # A pod that Pod Security admits at its strictest level.
 RESTRICTED: Manifest = {
     "runAsNonRoot": True,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.catalog import GROUPS
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.embedded_cluster.errors import ClusterError
 from stacks.program import SERVING
+from tests.catalog import GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
 from tests.support import SERVED_ALIASES, TEI_ALIASES, VLLM_ALIASES
 

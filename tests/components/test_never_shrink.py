@@ -7,14 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.kubernetes.never_shrink import keep_size, shrink, stored_gib
-
-PROJECT_DIR = Path(__file__).parents[2]
+from tests.checkout import CHECKOUT
 
 
 def _claim(size: str) -> dict[str, Any]:
@@ -52,11 +50,11 @@ _PROGRAM = """
 import pulumi, pulumi_kubernetes as k8s
 from components.kubernetes.place import Place
 from components.gateway.postgres import Postgres, PostgresArgs
-from models.catalog import CATALOG
 from models.cold_start import cold_start
 from models.needs import needs
 from components.serving.model_workload import ModelArgs
 from components.serving.tei_embeddings import TeiEmbeddings
+from tests.catalog import CATALOG
 
 sizes = pulumi.Config()
 files = k8s.Provider("files", render_yaml_to_directory="out")
@@ -94,7 +92,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Pulumi:
     )
     env = {
         **os.environ,
-        "PYTHONPATH": str(PROJECT_DIR),
+        "PYTHONPATH": str(CHECKOUT),
         "PULUMI_HOME": str(tmp_path / "home"),
         "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
         "PULUMI_CONFIG_PASSPHRASE": "x",

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from components.gateway.reconcile_keys import OWNER, ROUTES
-from models.catalog import CATALOG
 from models.tasks import Task
 from ops.cli import main
+from tests.catalog import CATALOG
 from tests.gateway.proxy import Proxy
 from tests.gateway.rendered import SERVED
 from tests.gateway.test_routes import price

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from models.catalog import CATALOG
 from models.cold_start import cold_start, pull_seconds
 from models.engines.external import ExternalProvider
 from models.engines.vllm import VllmEngine
 from models.images import LITELLM, TEI_CPU, VLLM
+from tests.catalog import CATALOG
 
 STORED = [alias for alias, spec in CATALOG.items() if not isinstance(spec.engine, ExternalProvider)]
 every_stored = pytest.mark.parametrize("alias", STORED)

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from models.catalog import CATALOG, GROUPS
 from models.engines.external import ExternalProvider
 from models.engines.tei import TeiEngine
 from models.tasks import Task
@@ -24,6 +23,7 @@ from ops import kube
 from ops.cli import main
 from ops.smoke.checks import Usage, Verdict, price_usd
 from ops.smoke.command import exit_code
+from tests.catalog import CATALOG, GROUPS
 from tests.ops.fakes import USAGE, Answer, Asked, Fault, Kubectl, Server, cost_of
 
 KEY, SERVING_KEY = "sk-smoke-0123456789abcdef", "serving-0123456789abcdef"

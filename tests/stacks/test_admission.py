@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from models.catalog import CATALOG
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
 from models.memory import claim_gib
 from models.needs import needs
 from stacks.admission import Admission, admit
 from stacks.plan import State
+from tests.catalog import CATALOG
 from tests.stacks.remedies import alternatives, follow, judge, with_values
 from tests.support import VLLM_ALIASES
 
