@@ -13,6 +13,7 @@ import pytest
 
 from components.kubernetes.never_shrink import keep_size, shrink, stored_gib
 from tests.checkout import CHECKOUT
+from tests.patience import at_least
 
 
 def _claim(size: str) -> dict[str, Any]:
@@ -102,7 +103,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Pulumi:
 
     def pulumi(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [cli, *arguments, "--non-interactive"]
-        return subprocess.run(command, cwd=program, env=env, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, cwd=program, env=env, capture_output=True, text=True, timeout=at_least(120), check=False
+        )
 
     assert pulumi("stack", "init", "dev").returncode == 0
     for key in ("model", "database"):

@@ -14,6 +14,7 @@ import yaml
 
 from ops.cli import main
 from tests.checkout import clone
+from tests.patience import at_least
 from tests.support import PROJECT_DIR, SERVED_ALIASES, strings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -288,7 +289,7 @@ def test_as_a_process_it_needs_no_cli_no_account_and_no_cluster(cloned: Path, tm
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=at_least(60),
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
