@@ -21,8 +21,8 @@ def watch(files: Collection[Path]) -> None:
     guarded = {str(file) for file in files}
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str | os.PathLike):
-            path = os.path.abspath(os.fspath(arguments[0]))  # noqa: PTH100  cheap: it runs at every open
+        if event == "open" and isinstance(arguments[0], str | Path):
+            path = os.path.abspath(arguments[0])  # noqa: PTH100  cheap: it runs at every open
             # "tests/ops/test_up.py::test_name (call)"; nothing while tests are collected.
             module = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
             if path in guarded and module not in ABOUT_WHAT_IS_SHIPPED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ LEAVES = "import sys; print('no such table', flush=True); sys.exit(3)"
 
 
 @contextmanager
-def running(program: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(program: str, log: Path) -> Generator[subprocess.Popen[bytes]]:
     with log.open("wb") as file, subprocess.Popen([sys.executable, "-c", program], stdout=file) as process:
         try:
             yield process
