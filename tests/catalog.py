@@ -10,24 +10,14 @@ from collections.abc import Mapping
 
 import models.catalog
 from models.catalog import Group
+from models.engines.external import ExternalProvider
+from models.engines.tei import TeiEngine
+from models.engines.vllm import VllmEngine
+from models.facts import Evaluation, Evidence, Licence, PerToken, Slo, Source
 from models.images import TEI_CPU, VLLM
-from models.spec import (
-    DecoderArchitecture,
-    EncoderArchitecture,
-    Evaluation,
-    Evidence,
-    ExternalProvider,
-    Licence,
-    ModelSpec,
-    PerToken,
-    Quantization,
-    Slo,
-    Source,
-    Task,
-    TeiEngine,
-    VllmEngine,
-    Weights,
-)
+from models.spec import ModelSpec
+from models.tasks import Task
+from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization, Weights
 
 GROUPS: Mapping[str, Group] = {
     "baseline": Group(summary="the small model that benchmarks and smoke tests run on"),
@@ -338,6 +328,7 @@ def install() -> None:
     To be called before anything but `models` is imported: `from models.catalog import CATALOG` takes what is there.
     """
     models.catalog.CATALOG, models.catalog.GROUPS = CATALOG, GROUPS  # pyright: ignore[reportConstantRedefinition]
+    models.catalog.FLAWS = ()  # pyright: ignore[reportConstantRedefinition]
 
 
 def gated(spec: ModelSpec) -> ModelSpec:

@@ -6,7 +6,7 @@ run on tests/catalog.py and tests/project.
 
 from __future__ import annotations
 
-from models.catalog import CATALOG, GROUPS
+from models.catalog import CATALOG, FLAWS, GROUPS
 from tests import catalog
 from tests.checkout import CHECKOUT
 
@@ -16,4 +16,4 @@ if CATALOG is catalog.CATALOG:
 FILES = sorted(CHECKOUT.glob("Pulumi.*.yaml"))
 STACKS = [file.name.split(".")[1] for file in FILES]
 
-__all__ = ["CATALOG", "FILES", "GROUPS", "STACKS"]
+__all__ = ["CATALOG", "FILES", "FLAWS", "GROUPS", "STACKS"]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from components.serving.vllm_model import vllm_arguments
-from models.spec import ExternalProvider, VllmEngine
+from models.engines.vllm import VllmEngine
 from ops.config_files import load
 from ops.policies import RULES, Resource
 from stacks.admission import Admission, admit
@@ -26,7 +26,7 @@ from tests.pod_security import violations
 from tests.shipped import CATALOG, GROUPS, STACKS
 from tests.support import Records, object_name, recorded_with_catalog
 
-HERE = [alias for alias, spec in CATALOG.items() if not isinstance(spec.engine, ExternalProvider)]
+HERE = [alias for alias, spec in CATALOG.items() if spec.engine.runs_here]
 # A new model may need a larger node; whether it is worth that is for whoever runs `ops plan`, and not for a test.
 WHATEVER_IT_COSTS = ("maxHourlyUsd=100000", "maxMonthlyUsd=100000000")
 every_model = pytest.mark.parametrize("alias", HERE)

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pytest
 
-from models.cold_start import cold_start
+from models.engines.vllm import VllmEngine
+from models.facts import GIB
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
-from models.memory import claim_gib, fit_model
-from models.needs import needs
-from models.spec import (
-    GIB,
-    DecoderArchitecture,
-    ExternalProvider,
-    ModelSpec,
-    Quantization,
-    TeiEngine,
-    VllmEngine,
-    Weights,
-)
-from tests.shipped import CATALOG, GROUPS
+from models.spec import ModelSpec
+from models.weights import DecoderArchitecture, Quantization, Weights
+from tests.shipped import CATALOG, FLAWS, GROUPS
 
 every_entry = pytest.mark.parametrize("spec", CATALOG.values(), ids=CATALOG)
 
 
-def _entries_with(*engines: type) -> pytest.MarkDecorator:
-    found = [spec for spec in CATALOG.values() if isinstance(spec.engine, engines)]
-    return pytest.mark.parametrize("spec", found, ids=lambda spec: spec.alias)
+def _only(entries: Iterable[ModelSpec]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("spec", entries, ids=lambda spec: spec.alias)
 
 
-every_stored = _entries_with(VllmEngine, TeiEngine)
+every_stored = _only([spec for spec in CATALOG.values() if spec.engine.runs_here])
+every_external = _only([spec for spec in CATALOG.values() if not spec.engine.runs_here])
+every_on_vllm = _only([spec for spec in CATALOG.values() if isinstance(spec.engine, VllmEngine)])
+every_on_a_gpu = _only([spec for spec in CATALOG.values() if spec.gpus])
 
 
 def weights(spec: ModelSpec) -> Weights:
     assert spec.weights is not None
     return spec.weights
+
+
+def test_no_entry_was_left_out_for_a_flaw() -> None:
+    assert not FLAWS, "\n".join(f"{flaw.message}\n  remedy: {flaw.remedy}" for flaw in FLAWS)
 
 
 # --- names ---------------------------------------------------------------------------------------------------------
@@ -67,7 +65,7 @@ def test_a_group_has_a_name_for_config_and_says_what_it_is_for(group: str) -> No
     assert GROUPS[group].summary
 
 
-@_entries_with(ExternalProvider)
+@every_external
 def test_an_external_model_waits_for_its_egress_in_a_group_that_says_so(spec: ModelSpec) -> None:
     assert GROUPS[spec.group].unavailable, f"{spec.alias} cannot be served, and {spec.group} can be enabled"
 
@@ -131,42 +129,48 @@ def test_key_value_heads_divide_the_heads(spec: ModelSpec) -> None:
 # --- engine, memory, disk ------------------------------------------------------------------------------------------
 
 
-@_entries_with(VllmEngine)
-def test_a_kernel_is_for_the_quantisation_of_the_weights(spec: ModelSpec) -> None:
-    assert isinstance(spec.engine, VllmEngine)
-    kernel, quantization = spec.engine.kernel, weights(spec).quantization
-    assert kernel is None or kernel.startswith(quantization.value), f"{spec.alias}: {kernel} reads no {quantization}"
+@every_entry
+def test_an_engine_refuses_nothing_of_its_entry(spec: ModelSpec) -> None:
+    """For vLLM, first of all: it fits its GPU at its own context."""
+    told = [refusal.message for refusal in spec.engine.refusals(spec)]
+    assert not told, f"{told}; `ops fit {spec.alias}` shows what mends it"
 
 
-@_entries_with(VllmEngine)
-def test_a_model_fits_its_gpu_at_its_own_context(spec: ModelSpec) -> None:
-    fit = fit_model(spec)
-    assert fit.fits, f"{spec.alias}: {fit.reason}; `ops fit {spec.alias}` shows what mends it"
+@every_on_a_gpu
+def test_a_model_serves_at_least_one_request_of_its_whole_context(spec: ModelSpec) -> None:
+    fit = spec.engine.fit(spec)
+    assert fit is not None
     assert fit.requested_len == spec.context
     assert fit.concurrency >= 1
 
 
+@every_on_vllm
+def test_a_kernel_is_for_the_quantisation_of_the_weights(spec: ModelSpec) -> None:
+    kernel, quantization = VllmEngine.of(spec).kernel, weights(spec).quantization
+    assert kernel is None or kernel.startswith(quantization.value), f"{spec.alias}: {kernel} reads no {quantization}"
+
+
 @every_stored
 def test_a_replica_fits_a_machine_that_exists(spec: ModelSpec) -> None:
-    machines = G2_MACHINES if spec.gpus else SYSTEM_MACHINES
-    lacking = [needs(spec).lacking(machine) for machine in machines.values()]
+    needs = spec.engine.needs(spec)
+    assert needs is not None
+    lacking = [needs.lacking(machine) for machine in (G2_MACHINES if spec.gpus else SYSTEM_MACHINES).values()]
     assert None in lacking, f"{spec.alias} wants {lacking[-1]}"
 
 
 @every_stored
 def test_a_claim_holds_the_weights_and_a_margin(spec: ModelSpec) -> None:
-    assert claim_gib(spec) >= weights(spec).bytes_on_disk / GIB * 1.25 + 2
+    assert spec.engine.claim_gib(spec) >= weights(spec).bytes_on_disk / GIB * 1.25 + 2
 
 
 @every_stored
 def test_the_deadlines_of_a_start_contain_the_phases_before_them(spec: ModelSpec) -> None:
-    assert isinstance(spec.engine, VllmEngine | TeiEngine)
-    budget = cold_start(spec, spec.engine.image)
+    budget = spec.engine.cold_start(spec)
+    assert budget is not None
     assert budget.progress_deadline >= budget.node + budget.image + budget.stage + budget.load
     assert budget.await_timeout > budget.progress_deadline
 
 
 @every_stored
-def test_an_image_says_which_driver_its_cuda_needs_where_it_runs_on_a_gpu(spec: ModelSpec) -> None:
-    assert isinstance(spec.engine, VllmEngine | TeiEngine)
-    assert (spec.engine.image.min_driver is not None) == (spec.gpus > 0), spec.alias
+def test_the_image_says_which_driver_its_cuda_needs_where_it_runs_on_a_gpu(spec: ModelSpec) -> None:
+    assert (spec.engine.images[0].min_driver is not None) == (spec.gpus > 0), spec.alias

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.spec import PerToken
+from models.facts import PerToken
 from tests.shipped import CATALOG
 
 # alias: group, engine, context, price in and out per million tokens
@@ -30,5 +30,5 @@ def test_a_row_of_the_reference_deployment_is_catalogued_as_documented(alias: st
     spec = CATALOG[alias]
     assert isinstance(spec.price, PerToken)
     prices = (spec.price.input_usd_per_mtok, spec.price.output_usd_per_mtok)
-    found = (spec.group, spec.engine.kind, spec.context, *prices)
+    found = (spec.group, spec.engine.name(), spec.context, *prices)
     assert found == ROWS[alias], f"{alias} differs from its documentation; on purpose? then delete its row in this file"

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.facts import Evidence, Image, PerAudioSecond, PerQuery, PerToken, Source
 from models.images import LITELLM, POSTGRES, TEI_CPU, VLLM
-from models.spec import Evidence, Image, ModelSpec, PerAudioSecond, PerQuery, PerToken, Source
+from models.spec import ModelSpec
 from tests.catalog import CATALOG
 
 # --- the types refuse what would go wrong later --------------------------------------------------------------------
@@ -50,9 +51,16 @@ def test_a_price_of_nothing_is_refused_since_budgets_would_never_bind() -> None:
             price()
 
 
-def test_prices_are_told_apart_by_their_kind() -> None:
-    for price in ({"kind": "per_audio_second", "usd_per_second": 0.1}, {"kind": "per_query", "usd_per_query": 0.1}):
-        assert rebuilt("coder-chat", price=price).price.kind == price["kind"]
+@pytest.mark.parametrize(
+    ("price", "kind"),
+    [
+        ({"kind": "per_audio_second", "usd_per_second": 0.1}, "PerAudioSecond"),
+        ({"kind": "per_query", "usd_per_query": 0.1}, "PerQuery"),
+    ],
+)
+def test_prices_are_told_apart_by_their_kind_and_chat_is_sold_by_the_token(price: dict[str, Any], kind: str) -> None:
+    with pytest.raises(ValidationError, match=f"chat is sold PerToken, not {kind}"):
+        rebuilt("coder-chat", price=price)
 
 
 def test_an_entry_cannot_be_changed_in_place() -> None:
