@@ -1,11 +1,16 @@
-"""What every test shares: which worker runs it."""
+"""What every test shares: the catalog it runs on, and which worker runs it."""
 
 from __future__ import annotations
 
 import pytest
 from xdist.remote import Producer
 
+from tests import catalog, shipped
+from tests.guard import watch
 from tests.scheduling import GroupScheduling
+
+catalog.install()
+watch(shipped.FILES)
 
 
 @pytest.hookimpl(optionalhook=True)

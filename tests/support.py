@@ -1,6 +1,18 @@
 """What the tests run and look at: the real program, or one component of it, and the record of what it registers.
 
 Everything runs through `ops.engine` on the SDK's own classes, in an event loop of its own.
+
+How to write a test that survives a user's clone, where the catalog has other models and the stack files other projects,
+zones, teams and keys:
+
+- A test of behaviour runs on the catalog of tests/catalog.py, which tests/conftest.py installs for the whole process:
+  `admit(raw)`, `recorded()` and every command of `ops` called in the test know those entries and no others. Import
+  CATALOG and GROUPS from there. A figure in a test may be worked out by hand from its rows: they do not change.
+- Its stacks are those of tests/project (PROJECT_DIR); `config()` and `recorded()` read them. What needs another key or
+  another model says so by an assignment, or by a copy of an entry (`model_copy`) given to `recorded_with_catalog`.
+- A process of its own, and the real engine, run in a clone that has both: `clone(folder)` of tests/checkout.py.
+- What is shipped is read through tests/shipped.py, by the few modules that tests/guard.py lists, entry by entry and
+  stack by stack: ask what any good entry has, say the alias and what to add in the failure, and compare with no list.
 """
 
 from __future__ import annotations
@@ -8,14 +20,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components.kubernetes.place import Place
-from models.catalog import CATALOG, GROUPS, Group
+from models.catalog import Group
 from models.cold_start import ColdStart
 from models.engines.external import ExternalProvider
 from models.engines.tei import TeiEngine
@@ -28,6 +39,8 @@ from ops.engine import Recording, Registered, run, run_main
 from stacks.admission import admit
 from stacks.program import deploy
 from stacks.settings import RawConfig
+from tests.catalog import CATALOG, GROUPS
+from tests.checkout import PROJECT_DIR
 
 
 def needs(spec: ModelSpec) -> Needs:
@@ -44,7 +57,6 @@ def cold_start(spec: ModelSpec) -> ColdStart:
     return found
 
 
-PROJECT_DIR = Path(__file__).parents[1]
 NAME_LABEL = "app.kubernetes.io/name"
 
 VLLM_ALIASES = [alias for alias, spec in CATALOG.items() if isinstance(spec.engine, VllmEngine)]
@@ -156,13 +168,13 @@ def object_name(resource: Registered) -> str:
 
 
 def config(*assignments: str, stack: str = "ai-dev") -> RawConfig:
-    """The committed config of a stack with `--set` assignments on top, at whatever cost."""
+    """The config of a stack of tests/project with `--set` assignments on top, at whatever cost."""
     return load(PROJECT_DIR, stack, ("maxHourlyUsd=100000", "maxMonthlyUsd=100000000", *assignments))
 
 
 @functools.cache
 def recorded(*assignments: str, stack: str = "ai-dev") -> Records:
-    """What `__main__.py` registers with the committed config and assignments on top. One run a config."""
+    """What `__main__.py` registers with that config. One run a config."""
     return Records(run_main(config(*assignments, stack=stack), PROJECT_DIR))
 
 

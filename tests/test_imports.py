@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PROJECT_DIR
+from tests.checkout import CHECKOUT
 
 ROOMS = ["models", "components", "stacks", "ops"]  # each imports itself and those before it
-SOURCES = sorted(p for room in ROOMS for p in (PROJECT_DIR / room).rglob("*.py"))
+SOURCES = sorted(p for room in ROOMS for p in (CHECKOUT / room).rglob("*.py"))
 
 PURE = ("admission", "plan", "problems", "secrets", "sections", "access", "costs")  # of stacks, beside its rules
 # Of components: each imports itself and those before it.
 FLOORS = ["kubernetes", "serving", "gateway", "gke"]
-COMMANDS = [path.parent.name for path in (PROJECT_DIR / "ops").glob("*/command.py")]
+COMMANDS = [path.parent.name for path in (CHECKOUT / "ops").glob("*/command.py")]
 
-every_source = pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(PROJECT_DIR)) for p in SOURCES])
+every_source = pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(CHECKOUT)) for p in SOURCES])
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -33,7 +33,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def room_of(path: Path) -> str:
-    return path.relative_to(PROJECT_DIR).parts[0]
+    return path.relative_to(CHECKOUT).parts[0]
 
 
 @every_source
@@ -47,7 +47,7 @@ def test_imports_go_from_ops_over_stacks_and_components_to_models(path: Path) ->
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if room_of(p) == "components"], ids=lambda p: p.stem)
 def test_components_go_from_the_cloud_over_gateway_and_serving_to_kubernetes(path: Path) -> None:
-    parts = path.relative_to(PROJECT_DIR / "components").parts
+    parts = path.relative_to(CHECKOUT / "components").parts
     allowed = FLOORS[: FLOORS.index(parts[0]) + 1] if len(parts) > 1 else []
     for module in imported(path):
         room, _, rest = module.partition(".")
@@ -57,7 +57,7 @@ def test_components_go_from_the_cloud_over_gateway_and_serving_to_kubernetes(pat
 @pytest.mark.parametrize("path", [p for p in SOURCES if room_of(p) == "ops"], ids=lambda p: p.stem)
 def test_no_command_looks_into_another_one(path: Path) -> None:
     """What two of them share stands beside them."""
-    parts = path.relative_to(PROJECT_DIR / "ops").parts
+    parts = path.relative_to(CHECKOUT / "ops").parts
     own = parts[0] if parts[0] in COMMANDS else None
     for module in imported(path):
         room, command = (*module.split("."), "")[:2]
@@ -77,22 +77,22 @@ def test_only_the_settings_read_pulumi_config(path: Path) -> None:
         "" if room_of(path) == "ops" else r"|runtime\.config\b"
     )
     reads = re.search(ways, path.read_text()) is not None
-    assert reads == (path == PROJECT_DIR / "stacks" / "settings.py")
+    assert reads == (path == CHECKOUT / "stacks" / "settings.py")
 
 
 def test_only_the_engine_and_the_program_know_of_a_running_stack() -> None:
     """Pure rooms stay testable: admission, plan, rules and catalog import no SDK."""
-    pure = [PROJECT_DIR / "stacks" / f"{name}.py" for name in PURE]
-    for path in (*pure, *(PROJECT_DIR / "stacks" / "rules").glob("*.py")):
+    pure = [CHECKOUT / "stacks" / f"{name}.py" for name in PURE]
+    for path in (*pure, *(CHECKOUT / "stacks" / "rules").glob("*.py")):
         assert not any(m.startswith("pulumi") for m in imported(path)), path
 
 
 def test_the_product_depends_on_nothing_outside_of_its_checkout() -> None:
     files = [
         *SOURCES,
-        *(PROJECT_DIR / name for name in ("__main__.py", "Makefile", "pyproject.toml", "Pulumi.yaml")),
-        *PROJECT_DIR.glob("Pulumi.*.yaml"),
-        *(p for p in (PROJECT_DIR / "ops").rglob("*") if p.suffix in (".go", ".mod", ".sh", ".yaml")),
+        *(CHECKOUT / name for name in ("__main__.py", "Makefile", "pyproject.toml", "Pulumi.yaml")),
+        *CHECKOUT.glob("Pulumi.*.yaml"),
+        *(p for p in (CHECKOUT / "ops").rglob("*") if p.suffix in (".go", ".mod", ".sh", ".yaml")),
     ]
     assert [str(f) for f in files if f.exists() and "../shared" in f.read_text()] == []
 

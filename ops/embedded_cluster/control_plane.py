@@ -42,7 +42,7 @@ _STAGES = _HERE / "stages.yaml"
 _PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 _SERVICES = "10.96.0.0/16"
 _PODS = "10.244.0.0/16"
-_PATIENCE = 90.0  # s until a start counts as failed; it takes 5 on two idle cores, and those may be busy
+_PATIENCE = 600.0  # s until a start counts as failed; it takes 5 on two idle cores, and ends at once if a program ends
 _GRACE = 10.0  # s between SIGTERM and SIGKILL
 # Below the ports that the kernel hands to outgoing connections: one of those could take the API server's
 # port while it restarts.
@@ -200,7 +200,7 @@ class EmbeddedCluster:
             "KUBERC": "off",
         }
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 1200) -> str:
         """What kubectl prints; raises ClusterError with its complaint if it fails."""
         command = [self._state.kubectl, *arguments]
         done = subprocess.run(
@@ -468,7 +468,7 @@ class EmbeddedCluster:
         headers = {"Authorization": f"Bearer {state.tokens['admin']}"}
         if body is not None:
             headers["Content-Type"] = "application/apply-patch+yaml"  # the only bodies sent here
-        connection = http.client.HTTPSConnection("127.0.0.1", state.port, timeout=10, context=trust)
+        connection = http.client.HTTPSConnection("127.0.0.1", state.port, timeout=60, context=trust)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ops.embedded_cluster.errors import ClusterError
 from tests.cluster import engine
 from tests.cluster.engine import Engine
 from tests.cluster.platform import NAMESPACES, Platform
+from tests.patience import kubectl_timeout, patient
 
 Manifest = dict[str, Any]
 _numbers = itertools.count(1)
@@ -66,7 +67,7 @@ def namespace(cluster: EmbeddedCluster) -> Iterator[Namespace]:
     yield Namespace(cluster, name)
     # In this order a namespace goes at once; deleted with its pods inside, it takes 5 to 10 s.
     kinds = "deployment,statefulset,job,pod,pvc"
-    cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", "--timeout=60s")
+    cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", kubectl_timeout(60))
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
@@ -79,9 +80,9 @@ def platform(request: pytest.FixtureRequest, cluster: EmbeddedCluster) -> Iterat
     cluster.start_api_server()
     kinds = "deployment,statefulset,cronjob,job,pod,pvc"
     for name in NAMESPACES:
-        cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", "--timeout=60s")
-    cluster.kubectl("delete", "namespace", *NAMESPACES, "--ignore-not-found", "--timeout=60s")
-    cluster.kubectl("delete", "pv", "--all", "--timeout=60s")
+        cluster.kubectl("-n", name, "delete", kinds, "--all", "--cascade=foreground", kubectl_timeout(60))
+    cluster.kubectl("delete", "namespace", *NAMESPACES, "--ignore-not-found", kubectl_timeout(60))
+    cluster.kubectl("delete", "pv", "--all", kubectl_timeout(60))
     cluster.up()  # with the default nodes, now that no pod is on another
 
 
@@ -91,14 +92,10 @@ def deploys(platform: Platform, tmp_path: Path) -> Callable[[str], Engine]:
     return lambda stack: Engine.prepared(tmp_path, stack, platform.cluster)
 
 
-def eventually(check: Callable[[], object], seconds: float = 20) -> None:
+def eventually(check: Callable[[], object], seconds: float = 30) -> None:
     """Wait until a check is true; on the last try its own error or value is what the test fails with."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
+    for _ in patient(seconds):
+        with suppress(AssertionError, ClusterError, KeyError, IndexError):
             if check():
                 return
-        except (AssertionError, ClusterError, KeyError, IndexError):
-            pass
-        time.sleep(0.1)
     assert check()

@@ -20,11 +20,11 @@ from typing import Any
 
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from stacks.secrets import DATABASE_PASSWORD, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey, key_value
+from tests.checkout import clone
+from tests.patience import at_least
 from tests.support import config
 
-CHECKOUT = Path(__file__).parents[2]
 _STAND_IN = Path(__file__).parent / "gcp_provider"
-_PROGRAM = ("components", "models", "stacks")  # what `__main__.py` imports
 State = dict[str, Any]  # a resource of `pulumi stack export`
 
 
@@ -57,16 +57,12 @@ class Engine:
     @classmethod
     def prepared(cls, folder: Path, stack: str, cluster: EmbeddedCluster) -> Engine:
         """A new stack with its secrets that deploys to the cluster; `ai-dev` finds it as its GKE cluster."""
-        for name in ("home", "state", "tmp", "project"):
+        for name in ("home", "state", "tmp"):
             (folder / name).mkdir(parents=True)
         plugins = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins"
         if plugins.is_dir():
             (folder / "home" / "plugins").symlink_to(plugins)
-        project = folder / "project"
-        for name in _PROGRAM:
-            shutil.copytree(CHECKOUT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("__main__.py", "Pulumi.yaml", f"Pulumi.{stack}.yaml"):
-            shutil.copy(CHECKOUT / name, project / name)
+        project = clone(folder / "project")
         (project / ".venv").symlink_to(sys.prefix)
         engine = cls(
             folder,
@@ -125,9 +121,9 @@ class Engine:
         assert done.returncode == 0, f"pulumi {' '.join(arguments)}: ...{(done.stdout + done.stderr)[-4000:]}"
         return done.stdout
 
-    def run(self, *arguments: str, check: bool = True, timeout: float = 300) -> Outcome:
+    def run(self, *arguments: str, check: bool = True) -> Outcome:
         """Run a command to its end."""
-        done = self._completed(arguments, timeout)
+        done = self._completed(arguments)
         outcome = Outcome(done.returncode, done.stdout + done.stderr)
         assert not check or outcome.code == 0, f"pulumi {' '.join(arguments)}:\n{outcome.text}"
         return outcome
@@ -146,9 +142,9 @@ class Engine:
         """What the command of `running` has printed so far."""
         return (self.folder / "running.log").read_text()
 
-    def _completed(self, arguments: tuple[str, ...], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def _completed(self, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         with self._started(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            printed, complaints = process.communicate(timeout=timeout)
+            printed, complaints = process.communicate(timeout=at_least(300))
             return subprocess.CompletedProcess(process.args, process.returncode, printed, complaints)
 
     @contextmanager

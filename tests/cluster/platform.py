@@ -11,6 +11,7 @@ from typing import Any
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.manifests import manifests
 from stacks.program import GATEWAY, SERVING
+from tests.patience import kubectl_timeout
 from tests.support import NAME_LABEL, recorded
 
 Manifest = dict[str, Any]
@@ -75,7 +76,7 @@ class Platform:
 
     def rolled_out(self, what: str, namespace: str = SERVING) -> None:
         """Wait for a Deployment or StatefulSet."""
-        self.cluster.kubectl("-n", namespace, "rollout", "status", what, "--timeout=30s")
+        self.cluster.kubectl("-n", namespace, "rollout", "status", what, kubectl_timeout(30))
 
     @contextmanager
     def cordoned(self, *nodes: str) -> Generator[None]:

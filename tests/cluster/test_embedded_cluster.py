@@ -22,9 +22,10 @@ from ops.embedded_cluster import binaries, control_plane
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.embedded_cluster.errors import ClusterError
 from ops.embedded_cluster.nodes import DEFAULT_NODES
+from tests.checkout import CHECKOUT
 from tests.cluster.conftest import Manifest, Namespace, eventually
+from tests.patience import kubectl_timeout
 
-CHECKOUT = Path(__file__).parents[2]
 # A pod that Pod Security admits at its strictest level.
 RESTRICTED: Manifest = {
     "runAsNonRoot": True,
@@ -126,7 +127,7 @@ def test_another_set_of_nodes_replaces_the_one_before(cluster: EmbeddedCluster) 
 
 def test_a_gpu_pod_runs_on_the_l4_node_and_is_given_its_toleration(namespace: Namespace) -> None:
     namespace.apply(workload("Deployment", "model", gpu_spec()))
-    namespace.kubectl("rollout", "status", "deployment/model", "--timeout=30s")
+    namespace.kubectl("rollout", "status", "deployment/model", kubectl_timeout(30))
     (pod,) = namespace.pods("model")
     assert pod["spec"]["nodeName"] == "g2"
     assert GPU_TAINT in [toleration.get("key") for toleration in pod["spec"]["tolerations"]]
@@ -147,11 +148,11 @@ def _reason(pod: Manifest) -> str:
 
 def test_a_second_gpu_model_waits_until_the_first_is_scaled_to_zero(namespace: Namespace) -> None:
     namespace.apply(workload("Deployment", "first", gpu_spec()))
-    namespace.kubectl("rollout", "status", "deployment/first", "--timeout=30s")
+    namespace.kubectl("rollout", "status", "deployment/first", kubectl_timeout(30))
     namespace.apply(workload("Deployment", "second", gpu_spec()))
     eventually(lambda: f"Insufficient {GPU_TAINT}" in _reason(namespace.pods("second")[0]))
     namespace.kubectl("scale", "deployment/first", "--replicas=0")
-    namespace.kubectl("rollout", "status", "deployment/second", "--timeout=30s")
+    namespace.kubectl("rollout", "status", "deployment/second", kubectl_timeout(30))
     assert nodes_of(namespace.pods("second")) == ["g2"]
 
 
@@ -163,7 +164,7 @@ def test_init_containers_are_over_and_sidecars_run_in_a_ready_pod(namespace: Nam
         ]
     )
     namespace.apply(workload("Deployment", "model", spec))
-    namespace.kubectl("rollout", "status", "deployment/model", "--timeout=30s")
+    namespace.kubectl("rollout", "status", "deployment/model", kubectl_timeout(30))
     (pod,) = namespace.pods("model")
     states = {s["name"]: s["state"] for s in pod["status"]["initContainerStatuses"]}
     assert states["fetch"]["terminated"]["exitCode"] == 0
@@ -174,8 +175,8 @@ def test_a_job_completes_and_its_pod_goes_with_it(namespace: Namespace) -> None:
     template = {"metadata": {"labels": {"app": "migrate"}}, "spec": pod_spec(restartPolicy="Never")}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate"}, "spec": {"template": template}}
     namespace.apply(job)
-    namespace.kubectl("wait", "job/migrate", "--for=condition=complete", "--timeout=30s")
-    namespace.kubectl("delete", "job/migrate", "--timeout=30s")
+    namespace.kubectl("wait", "job/migrate", "--for=condition=complete", kubectl_timeout(30))
+    namespace.kubectl("delete", "job/migrate", kubectl_timeout(30))
     eventually(lambda: not namespace.pods("migrate"))
 
 
@@ -188,7 +189,7 @@ def test_a_claim_binds_when_its_pod_has_a_node_and_grows_and_never_shrinks(names
     assert namespace.get("pvc", "weights")["status"]["phase"] == "Pending"
 
     namespace.apply(workload("Deployment", "model", mounting("weights")))
-    namespace.kubectl("rollout", "status", "deployment/model", "--timeout=30s")
+    namespace.kubectl("rollout", "status", "deployment/model", kubectl_timeout(30))
     bound = namespace.get("pvc", "weights")
     assert (bound["status"]["phase"], bound["spec"]["storageClassName"]) == ("Bound", "standard-rwo")
     volume = bound["spec"]["volumeName"]
@@ -199,7 +200,7 @@ def test_a_claim_binds_when_its_pod_has_a_node_and_grows_and_never_shrinks(names
     with pytest.raises(ClusterError, match="can not be less than"):
         namespace.kubectl("patch", "pvc", "weights", "-p", grown("10Gi"))
 
-    namespace.kubectl("delete", "deployment/model", "pvc/weights", "--timeout=30s")
+    namespace.kubectl("delete", "deployment/model", "pvc/weights", kubectl_timeout(30))
     eventually(lambda: volume not in namespace.kubectl("get", "pv", "-o", "name"))
 
 
@@ -223,12 +224,12 @@ def test_a_claim_binds_to_the_static_volume_that_is_kept_for_it(namespace: Names
     try:
         eventually(lambda: namespace.get("pvc", "database")["status"]["phase"] == "Bound")
         namespace.apply(workload("Deployment", "database", mounting("database")))
-        namespace.kubectl("rollout", "status", "deployment/database", "--timeout=30s")
+        namespace.kubectl("rollout", "status", "deployment/database", kubectl_timeout(30))
         assert namespace.get("pvc", "database")["status"]["capacity"]["storage"] == "20Gi"
-        namespace.kubectl("delete", "deployment/database", "pvc/database", "--timeout=30s")
+        namespace.kubectl("delete", "deployment/database", "pvc/database", kubectl_timeout(30))
         eventually(lambda: namespace.get("pv", disk)["status"]["phase"] == "Released")
     finally:
-        namespace.kubectl("delete", "pv", disk, "--ignore-not-found", "--timeout=30s")
+        namespace.kubectl("delete", "pv", disk, "--ignore-not-found", kubectl_timeout(30))
 
 
 def test_a_stateful_set_gets_a_volume_for_each_pod(namespace: Namespace) -> None:
@@ -236,7 +237,7 @@ def test_a_stateful_set_gets_a_volume_for_each_pod(namespace: Namespace) -> None
     namespace.apply(
         workload("StatefulSet", "db", pod_spec(), serviceName="db", replicas=2, volumeClaimTemplates=[template])
     )
-    namespace.kubectl("rollout", "status", "statefulset/db", "--timeout=30s")
+    namespace.kubectl("rollout", "status", "statefulset/db", kubectl_timeout(30))
     claims = {item["metadata"]["name"]: item["status"]["phase"] for item in namespace.get("pvc")["items"]}
     assert claims == {"data-db-0": "Bound", "data-db-1": "Bound"}
 
@@ -273,7 +274,7 @@ def test_an_api_server_that_crashes_comes_back_with_its_data_and_the_controllers
     cluster.start_api_server()
     assert namespace.get("configmap", "kept")["metadata"]["uid"] == uid
     namespace.apply(workload("Deployment", "after", pod_spec()))
-    namespace.kubectl("rollout", "status", "deployment/after", "--timeout=60s")
+    namespace.kubectl("rollout", "status", "deployment/after", kubectl_timeout(60))
 
 
 def listening(pid: int) -> set[str]:

@@ -29,6 +29,7 @@ from tests.cluster.conftest import eventually
 from tests.cluster.engine import Engine, State, secret_of_test
 from tests.cluster.lossy_proxy import lossy_proxy
 from tests.cluster.platform import GPU_NODE, NAMESPACES, SYSTEM_NODE, Platform
+from tests.patience import kubectl_timeout
 
 Deploys = Callable[[str], Engine]
 _STACKS = ("local", "ai-dev")
@@ -452,8 +453,8 @@ def test_a_cluster_without_protection_is_destroyed_and_the_disk_waits_for_the_ne
     assert next(r for r in left if r["type"].endswith(":Disk"))["id"] == disk["id"]
     # A new cluster has none of the old one's objects.
     for namespace in NAMESPACES:
-        platform.cluster.kubectl("delete", "namespace", namespace, "--timeout=60s")
-    platform.cluster.kubectl("delete", "pv", "--all", "--timeout=60s")
+        platform.cluster.kubectl("delete", "namespace", namespace, kubectl_timeout(60))
+    platform.cluster.kubectl("delete", "pv", "--all", kubectl_timeout(60))
     engine.up()
     volume = json.loads(platform.cluster.kubectl("get", "pv", _PROTECTED_DISK, "-o", "json"))
     assert volume["spec"]["csi"]["volumeHandle"].endswith(f"/disks/{_PROTECTED_DISK}")

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.catalog import GROUPS
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.embedded_cluster.errors import ClusterError
 from stacks.program import SERVING
+from tests.catalog import GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
+from tests.patience import kubectl_timeout
 from tests.support import SERVED_ALIASES, TEI_ALIASES, VLLM_ALIASES
 
 CRDS = Path(__file__).parents[3] / "shared" / "crds"
@@ -57,7 +58,7 @@ def namespaces(cluster: EmbeddedCluster) -> Iterator[None]:
     """The plan's own namespaces, since nothing can be sent into one that is not there."""
     Platform(cluster).apply(*(m for m in planned() if m["kind"] == "Namespace"))
     yield
-    cluster.kubectl("delete", "namespace", *NAMESPACES, "--timeout=60s")
+    cluster.kubectl("delete", "namespace", *NAMESPACES, kubectl_timeout(60))
 
 
 def dry_run(cluster: EmbeddedCluster, objects: list[Manifest]) -> None:
@@ -97,7 +98,7 @@ def install_crds(cluster: EmbeddedCluster, kinds: set[tuple[str, str]]) -> None:
         )
         # Larger than the annotation of a client-side apply may be.
         cluster.kubectl("apply", "--server-side", "-f", str(path))
-        cluster.kubectl("wait", "--for=condition=established", "-f", str(path), "--timeout=30s")
+        cluster.kubectl("wait", "--for=condition=established", "-f", str(path), kubectl_timeout(30))
 
 
 @pytest.mark.parametrize(("stack", "sets"), _CONFIGS)

@@ -129,5 +129,5 @@ def test_a_swap_whose_new_model_comes_first_in_line_completes_one_operation_at_a
     engine.up("coder-agent:replicas=1")
     for up, down in (("coder-chat", "coder-agent"), ("coder-agent", "coder-chat")):
         engine.set(f"{up}:replicas=1", f"{down}:replicas=0")
-        engine.run("up", "--yes", "--skip-preview", "--parallel=1", timeout=120)
+        engine.run("up", "--yes", "--skip-preview", "--parallel=1")
         assert platform.is_up(up)

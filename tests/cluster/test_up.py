@@ -17,6 +17,7 @@ from ops.embedded_cluster.control_plane import EmbeddedCluster
 from stacks.program import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.platform import NAMESPACES, Manifest, Platform
+from tests.patience import kubectl_timeout
 from tests.support import PROJECT_DIR
 
 KINDS = "pvc,secret,configmap,service,networkpolicy,deployment,statefulset,job,cronjob"
@@ -198,7 +199,7 @@ def test_a_migration_that_failed_is_run_again(stack: Stack, platform: Platform) 
     }
     platform.cluster.kubectl("-n", GATEWAY, "delete", "job", name, "--cascade=foreground")
     platform.apply(failing)
-    platform.cluster.kubectl("-n", GATEWAY, "wait", f"job/{name}", "--for=condition=failed", "--timeout=30s")
+    platform.cluster.kubectl("-n", GATEWAY, "wait", f"job/{name}", "--for=condition=failed", kubectl_timeout(30))
     assert stack.up() == 0
     assert platform.get(GATEWAY, "job", name)["status"]["succeeded"] == 1
 

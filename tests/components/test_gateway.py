@@ -12,9 +12,9 @@ from components.gateway.database import Database
 from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
 from components.kubernetes.network_policies import app_peer
 from components.serving.registration import registration
-from models.catalog import CATALOG
 from models.facts import PerAudioSecond, PerQuery, PerToken
 from models.tasks import Task
+from tests.catalog import CATALOG
 from tests.support import (
     SERVED_ALIASES,
     Records,

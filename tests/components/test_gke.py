@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from components.gke.cluster import exec_kubeconfig
-from models.catalog import CATALOG
 from models.engines.external import ExternalProvider
 from models.images import VLLM
 from models.machines import G2_MACHINES, GPU_TAINT
+from tests.catalog import CATALOG
 from tests.support import Records, recorded
 
 CLOUD_SQL = ("gateway.database=cloud-sql",)

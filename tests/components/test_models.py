@@ -8,11 +8,11 @@ import pytest
 
 from components.serving.tei_embeddings import tei_arguments
 from components.serving.vllm_model import vllm_arguments
-from models.catalog import CATALOG
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 from models.spec import ModelSpec
 from models.weights import Quantization, Weights
+from tests.catalog import CATALOG, gated
 from tests.support import (
     NAME_LABEL,
     SERVED_ALIASES,
@@ -186,7 +186,7 @@ def test_exactly_the_pinned_revision_is_staged(alias: str) -> None:
 
 @every_model
 def test_the_program_that_stages_is_the_one_in_the_repository(alias: str) -> None:
-    from tests.support import PROJECT_DIR
+    from tests.checkout import CHECKOUT
 
     pod = recorded().pod(alias)
     command: list[str] = pod.spec["initContainers"][0]["command"]
@@ -195,7 +195,7 @@ def test_the_program_that_stages_is_the_one_in_the_repository(alias: str) -> Non
     directory, name = command[1].rsplit("/", 1)
     mounts = {m["mountPath"]: m for m in pod.spec["initContainers"][0]["volumeMounts"]}
     assert mounts[directory]["name"] == "stage"
-    assert program[name] == (PROJECT_DIR / "components" / "serving" / name).read_text()
+    assert program[name] == (CHECKOUT / "components" / "serving" / name).read_text()
 
 
 @every_model
@@ -211,9 +211,7 @@ def test_staging_writes_where_the_engine_reads(alias: str) -> None:
 
 @pytest.mark.parametrize("alias", ["coder-chat", "embeddings"])
 def test_a_gated_model_is_staged_with_the_token_and_no_other_is(alias: str) -> None:
-    spec = CATALOG[alias]
-    gated = spec.model_copy(update={"weights": weights(alias).model_copy(update={"gated": True})})
-    records = recorded_with_catalog(config(), {**CATALOG, alias: gated})
+    records = recorded_with_catalog(config(), {**CATALOG, alias: gated(CATALOG[alias])})
     reference = {"secretKeyRef": {"name": "hugging-face-token", "key": "token"}}
     for other in SERVED_ALIASES:
         token = env_of(records.pod(other).containers[0]).get("HF_TOKEN")

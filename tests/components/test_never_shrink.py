@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.kubernetes.never_shrink import keep_size, shrink, stored_gib
-
-PROJECT_DIR = Path(__file__).parents[2]
+from tests.checkout import CHECKOUT
+from tests.patience import at_least
 
 
 def _claim(size: str) -> dict[str, Any]:
@@ -52,10 +51,10 @@ _PROGRAM = """
 import pulumi, pulumi_kubernetes as k8s
 from components.kubernetes.place import Place
 from components.gateway.postgres import Postgres, PostgresArgs
-from models.catalog import CATALOG
 from components.serving.model_workload import ModelArgs
 from components.serving.tei_embeddings import TeiEmbeddings
-from tests.support import needs, cold_start
+from tests.catalog import CATALOG
+from tests.support import cold_start, needs
 
 sizes = pulumi.Config()
 files = k8s.Provider("files", render_yaml_to_directory="out")
@@ -93,7 +92,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Pulumi:
     )
     env = {
         **os.environ,
-        "PYTHONPATH": str(PROJECT_DIR),
+        "PYTHONPATH": str(CHECKOUT),
         "PULUMI_HOME": str(tmp_path / "home"),
         "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
         "PULUMI_CONFIG_PASSPHRASE": "x",
@@ -103,7 +102,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Pulumi:
 
     def pulumi(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [cli, *arguments, "--non-interactive"]
-        return subprocess.run(command, cwd=program, env=env, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, cwd=program, env=env, capture_output=True, text=True, timeout=at_least(120), check=False
+        )
 
     assert pulumi("stack", "init", "dev").returncode == 0
     for key in ("model", "database"):

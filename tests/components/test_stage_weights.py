@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import CHECKOUT
 from tests.components.hub import REPO, Failure, Hub
-from tests.support import PROJECT_DIR
+from tests.patience import at_least
 
-PROGRAM = PROJECT_DIR / "components" / "serving" / "stage_weights.py"
+PROGRAM = CHECKOUT / "components" / "serving" / "stage_weights.py"
 PYTHON = os.environ.get("STAGE_PYTHON", sys.executable)  # another interpreter: other versions of the hub's library
 FIRST, SECOND = "a" * 40, "b" * 40
 FILES = {
@@ -111,7 +112,7 @@ class Claim:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=at_least(60),
             check=False,
         )
         assert "Traceback" not in done.stdout

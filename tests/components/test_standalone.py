@@ -28,8 +28,8 @@ from components.serving.model_workload import ModelArgs
 from components.serving.namespace import ServingNamespace, ServingNamespaceArgs
 from components.serving.tei_embeddings import TeiEmbeddings
 from components.serving.vllm_model import VllmModel, VllmModelArgs
-from models.catalog import CATALOG
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
+from tests.catalog import CATALOG
 from tests.support import cluster_provider, cold_start, needs, place, recorded_alone, strings
 
 

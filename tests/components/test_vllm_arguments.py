@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from components.serving.vllm_model import vllm_arguments
-from models.catalog import CATALOG
 from models.engines.vllm import VllmEngine
 from models.images import VLLM
 from models.spec import ModelSpec
-from tests.support import PROJECT_DIR, VLLM_ALIASES
+from tests.catalog import CATALOG
+from tests.checkout import CHECKOUT
+from tests.support import VLLM_ALIASES
 
 FIXTURE: dict[str, Any] = json.loads(
     (Path(__file__).parent / "fixtures" / f"vllm-{VLLM.tag.removeprefix('v')}-args.json").read_text()
@@ -82,7 +83,7 @@ def test_auto_tool_choice_never_comes_without_its_parser() -> None:
 
 
 def test_the_fixture_agrees_with_the_parser_on_real_torch() -> None:
-    real = PROJECT_DIR.parent / "shared" / "probes" / "vllm-args-real.json"
+    real = CHECKOUT.parent / "shared" / "probes" / "vllm-args-real.json"
     if not real.exists():
         pytest.skip("../shared/probes is not beside this checkout")
     assert json.loads(real.read_text()) == OPTIONS

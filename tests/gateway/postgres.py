@@ -9,11 +9,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.patience import at_least, until_ready
 
 
 @cache
@@ -135,31 +136,23 @@ class Postgres:
             stderr=(self._scratch / "log").open("ab"),
             cwd=self._scratch,
         )  # fmt: skip
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            if (
-                subprocess.run(
-                    self._command("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)), check=False
-                ).returncode
-                == 0
-            ):
-                return
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise RuntimeError(f"PostgreSQL did not start:\n{(self._scratch / 'log').read_text()[-2000:]}")
+        until_ready(self._process, self._is_ready, what="PostgreSQL", log=self._scratch / "log")
+
+    def _is_ready(self) -> bool:
+        ask = self._command("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
+        return subprocess.run(ask, check=False).returncode == 0
 
     def stop(self) -> None:
         """Stop it at once, ending every connection, losing nothing that was committed."""
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)  # a fast shutdown
-            self._process.wait(30)
+            self._process.wait(at_least(30))
 
     def kill(self) -> None:
         """End it as a lost node does."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)  # an immediate shutdown: recovery on the next start
-        self._process.wait(30)
+        self._process.wait(at_least(30))
 
     def sql(self, statement: str, database: str = "postgres") -> list[list[str]]:
         """Rows of one statement, as text."""
@@ -208,13 +201,13 @@ class Postgres:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def terminate(process: subprocess.Popen[bytes], timeout: float = 20) -> None:
+def terminate(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to leave, then make it."""
     if process.poll() is not None:
         return
     process.terminate()
     try:
-        process.wait(timeout)
+        process.wait(at_least(20))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from openai import OpenAI
 from tests.gateway.environment import ROOT, Environment
 from tests.gateway.postgres import free_port, terminate
 from tests.gateway.rendered import rendered
+from tests.patience import at_least, patient, until_ready
 
 PROGRAMS = ROOT / "components" / "gateway"
 UPSTREAM_KEY = "sk-upstream-" + secrets.token_hex(16)
@@ -37,7 +39,7 @@ class Answer:
         return self.body["error"]
 
 
-def call(url: str, key: str, body: Mapping[str, Any] | None = None, *, timeout: float = 30) -> Answer:
+def call(url: str, key: str, body: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Answer:
     """POST a body, or GET without one; an error status is an answer."""
     request = urllib.request.Request(  # noqa: S310  loopback
         url,
@@ -45,7 +47,7 @@ def call(url: str, key: str, body: Mapping[str, Any] | None = None, *, timeout: 
         headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout or at_least(30)) as response:  # noqa: S310
             return Answer(response.status, json.loads(response.read() or b"null"), dict(response.headers))
     except urllib.error.HTTPError as error:
         text = error.read()
@@ -125,19 +127,16 @@ class Proxy:
             **self.variables,
         }
 
-    def wait(self, timeout: float = 120) -> Self:
+    def wait(self) -> Self:
         """Until it is ready as its readiness probe sees it."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the proxy left with {self.process.returncode}:\n{self.log[-4000:]}")
-            try:
-                if call(f"{self.url}/health/readiness", "", timeout=5).status == 200:
-                    return self
-            except OSError:
-                time.sleep(0.1)
-        raise RuntimeError(f"the proxy was not ready in {timeout:.0f} s:\n{self.log[-4000:]}")
+        assert self.process is not None
+        until_ready(self.process, self._is_ready, what="the proxy", log=self.directory / "log")
+        return self
+
+    def _is_ready(self) -> bool:
+        with suppress(OSError):
+            return call(f"{self.url}/health/readiness", "", timeout=30).status == 200
+        return False
 
     def stop(self) -> None:
         """As a rolling update stops it: SIGTERM, and time to write what it holds."""
@@ -173,14 +172,14 @@ class Proxy:
     def key_info(self, key: str) -> dict[str, Any]:
         return self.admin(f"/key/info?key={key}")["info"]
 
-    def spend(self, key: str, at_least: float = 0, timeout: float = 15) -> float:
-        """What the database has against a key, once it has reached `at_least`."""
-        deadline = time.monotonic() + timeout
-        while True:
+    def spend(self, key: str, reached: float = 0) -> float:
+        """What the database has against a key, once it has reached so much."""
+        spend = 0.0
+        for _ in patient(30):
             spend = float(self.key_info(key)["spend"])
-            if spend >= at_least - 1e-12 or time.monotonic() > deadline:
-                return spend
-            time.sleep(0.1)
+            if spend >= reached - 1e-12:
+                break
+        return spend
 
     def set_state(self, models: Mapping[str, Any]) -> None:
         """Which aliases are off, as the ConfigMap says it."""
@@ -194,7 +193,11 @@ class Proxy:
     def client(self, key: str, *, max_retries: int = 0, headers: Mapping[str, str] | None = None) -> OpenAI:
         """The official client; by default without its own retries, so that a test sees each answer."""
         return OpenAI(
-            base_url=f"{self.url}/v1", api_key=key, max_retries=max_retries, timeout=30, default_headers=headers
+            base_url=f"{self.url}/v1",
+            api_key=key,
+            max_retries=max_retries,
+            timeout=at_least(30),
+            default_headers=headers,
         )
 
 

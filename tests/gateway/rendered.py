@@ -6,19 +6,20 @@ The proxy gets the ConfigMap's files as they are, hooks and all; only the models
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
-from models.catalog import CATALOG, GROUPS
 from models.spec import ModelSpec
-from tests.gateway.environment import ROOT
+from tests.catalog import CATALOG, GROUPS
+from tests.checkout import clone
 
 # Every alias that a stack can enable.
 SERVED: Mapping[str, ModelSpec] = {
@@ -44,15 +45,16 @@ class Rendered:
 
 @cache
 def rendered() -> Rendered:
-    """The plan of `ai-dev`, by the program's own command."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from ops.cli import main; main()", "plan", "--stack", "ai-dev", "--format", "json"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The plan of `ai-dev`, by the program's own command in a clone."""
+    with TemporaryDirectory() as folder:
+        clone(Path(folder))
+        done = subprocess.run(
+            [sys.executable, "-m", "ops.cli", "plan", "--stack", "ai-dev", "--format", "json"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     objects: dict[tuple[str, str], Any] = {
         (resource["type"].rpartition(":")[2], resource["name"]): resource["inputs"]

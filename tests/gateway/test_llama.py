@@ -6,7 +6,6 @@ Skipped with the reason where it cannot be compiled.
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,14 @@ from tests.gateway.proxy import UPSTREAM_KEY, Proxy, call
 from tests.gateway.rendered import SERVED, rendered
 from tests.gateway.test_routes import CHAT, FIM_PROMPT, price
 from tests.gateway.upstream import Usage
+from tests.patience import until_ready
+
+
+def _answers(url: str) -> bool:
+    try:
+        return call(f"{url}/models", UPSTREAM_KEY).status == 200
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +50,7 @@ def llama(environment: Environment, tmp_path_factory: pytest.TempPathFactory) ->
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                assert call(f"{url}/models", UPSTREAM_KEY).status == 200
-                break
-            except OSError:
-                assert process.poll() is None, (directory / "log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+        until_ready(process, lambda: _answers(url), what="llama.cpp", log=directory / "log")
         yield url
     finally:
         terminate(process)

@@ -25,6 +25,7 @@ from tests.gateway.proxy import PROGRAMS, Proxy
 from tests.gateway.rendered import SERVED, rendered
 from tests.gateway.test_routes import USAGE, ask, price
 from tests.gateway.upstream import Behaviour, Upstream
+from tests.patience import at_least
 
 Json = dict[str, Any]
 ALIAS, OTHER = "coder-chat", "qwen-local"
@@ -299,7 +300,7 @@ class Job:
                 "LITELLM_MASTER_KEY": at.master_key,
                 "KEYS_FILE": str(self.directory / "keys.json"),
                 "KEY_VALUES_DIR": str(self.directory / "values"),
-                "DEADLINE_SECONDS": "90",
+                "DEADLINE_SECONDS": f"{at_least(90):.0f}",
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -309,7 +310,7 @@ class Job:
     def run(self) -> str:
         """Run it to the end; its log."""
         process = self.start()
-        log, _ = process.communicate(timeout=120)
+        log, _ = process.communicate(timeout=at_least(120))
         assert process.returncode == 0, log
         for value in (*self.values.values(), self.proxy.master_key):
             assert value not in log
@@ -497,7 +498,7 @@ def test_the_database_killed_in_between_only_delays_it(job: Job, postgres: Postg
     postgres.kill()
     time.sleep(1)
     postgres.start()
-    log, _ = process.communicate(timeout=120)
+    log, _ = process.communicate(timeout=at_least(120))
     assert process.returncode == 0, log
     assert "trying again" in log
     assert set(job.keys()) == {entry["alias"] for entry in MANY}
@@ -516,7 +517,7 @@ def test_a_proxy_killed_in_between_only_delays_it_and_comes_back_with_its_keys_a
         first_line(process, "created")
         twin.kill()
         twin.launch()
-        log, _ = process.communicate(timeout=120)
+        log, _ = process.communicate(timeout=at_least(120))
         assert process.returncode == 0, log
         assert "trying again" in log
         assert set(job.keys()) == {entry["alias"] for entry in MANY}

@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 
 from components.gateway.reconcile_keys import OWNER, ROUTES
-from models.catalog import CATALOG
 from models.tasks import Task
 from ops.cli import main
+from tests.catalog import CATALOG
 from tests.gateway.proxy import Proxy
 from tests.gateway.rendered import SERVED
 from tests.gateway.test_routes import price
 from tests.gateway.upstream import Behaviour, Upstream, Usage
+from tests.patience import at_least
 
 USAGE = Usage(prompt=1234, completion=56)
 STEPS = {Task.CHAT: 2, Task.FIM: 2, Task.AGENT: 2, Task.EMBEDDING: 1}
@@ -43,7 +44,9 @@ def short_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def smoke(proxy: Proxy, *aliases: str) -> int:
-    return main(["smoke", *aliases, "--gateway-url", proxy.url, "--key-env", "SMOKE_KEY", "--timeout", "20"])
+    return main(
+        ["smoke", *aliases, "--gateway-url", proxy.url, "--key-env", "SMOKE_KEY", f"--timeout={at_least(20):.0f}"]
+    )
 
 
 def test_every_model_answers_and_its_price_reaches_the_keys_spend(

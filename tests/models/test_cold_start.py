@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from models.catalog import CATALOG
 from models.cold_start import pull_seconds
 from models.engines.external import ExternalProvider
 from models.engines.vllm import VllmEngine
 from models.images import LITELLM, VLLM
+from tests.catalog import CATALOG
 from tests.support import cold_start
 
 STORED = [alias for alias, spec in CATALOG.items() if not isinstance(spec.engine, ExternalProvider)]

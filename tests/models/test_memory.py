@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from models.catalog import CATALOG
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 from models.facts import GIB
@@ -33,6 +32,7 @@ from models.memory.vllm import (
 )
 from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
+from tests.catalog import CATALOG
 from tests.models.vllm_logs import ARCHITECTURES, LOGS, WEIGHTS, Log, WeightLog, error, predict, table
 from tests.support import needs
 

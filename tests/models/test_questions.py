@@ -11,14 +11,15 @@ import pytest
 
 from components.gateway.config import PROVIDERS
 from components.serving.engines import COMPONENTS
-from models.catalog import CATALOG
 from models.engines import ENGINES, AnyEngine
 from models.engines.base import Engine
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
 from ops.smoke.checks import REQUESTS
 from stacks.sections import overrides_of
-from tests.support import PROJECT_DIR
+from tests.catalog import CATALOG as OWN_CATALOG
+from tests.checkout import CHECKOUT
+from tests.shipped import CATALOG
 
 every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
 every_entry = pytest.mark.parametrize("spec", CATALOG.values(), ids=lambda spec: spec.alias)
@@ -94,7 +95,7 @@ def test_an_entry_has_all_answers_or_runs_elsewhere(spec: ModelSpec) -> None:
 
 @every_engine
 def test_an_entry_of_another_engine_is_refused_by_name(engine: type[Engine]) -> None:
-    other = next(spec for spec in CATALOG.values() if not isinstance(spec.engine, engine))
+    other = next(spec for spec in OWN_CATALOG.values() if not isinstance(spec.engine, engine))
     with pytest.raises(TypeError, match=f"{other.alias} runs on {other.engine.name()}, not on {engine.name()}"):
         engine.of(other)
 
@@ -124,13 +125,13 @@ OWN = ("models/engines", "models/catalog", "components/serving/engines.py")
 SOURCES = [
     path
     for room in ("models", "components", "stacks", "ops", "policy")
-    for path in sorted((PROJECT_DIR / room).rglob("*.py"))
-    if not str(path.relative_to(PROJECT_DIR)).startswith(OWN)
+    for path in sorted((CHECKOUT / room).rglob("*.py"))
+    if not str(path.relative_to(CHECKOUT)).startswith(OWN)
 ]
 NAMES = {engine.__name__ for engine in ENGINES}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT_DIR)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_nobody_asks_an_engine_or_a_task_which_one_it_is(path: Path) -> None:
     tree = ast.parse(path.read_text())
     component = any(isinstance(node, ast.ClassDef) and "ComponentResource" in ast.dump(node) for node in tree.body)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from models.catalog import CATALOG
 from models.engines.vllm import VllmEngine
 from models.facts import Evidence, PerAudioSecond, Source, Throughput
 from models.machines import L4
@@ -10,6 +9,7 @@ from models.memory.vllm import disk_bytes
 from models.spec import ModelSpec
 from models.throughput import decode_step_s, price_per_mtok
 from models.weights import DecoderArchitecture, Quantization
+from tests.catalog import CATALOG
 
 MISTRAL = DecoderArchitecture(
     parameters=7_241_732_096,

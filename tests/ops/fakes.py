@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from models.catalog import CATALOG
 from models.engines.tei import TeiEngine
 from models.facts import PerToken
 from models.spec import ModelSpec
 from models.tasks import Task
+from tests.catalog import CATALOG
 from tests.quiet_server import QuietServer
 
 Json = dict[str, Any]

@@ -22,6 +22,7 @@ from ops.plan.diff import Difference, Operation, PlanDiff, compare
 from ops.plan.diff_text import COMMENT_LIMIT, as_markdown, as_text
 from ops.plan.replacements import GCP, PROVIDER, Replaces
 from stacks.admission import admit
+from tests.checkout import clone
 from tests.support import PROJECT_DIR, config, recorded
 
 Plan = dict[str, Any]
@@ -300,11 +301,7 @@ def _git(folder: Path, *arguments: str) -> None:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of its own: this project as `base`, and a working tree with a model up."""
-    folder = tmp_path_factory.mktemp("repository")
-    for name in ("components", "models", "ops", "stacks"):
-        shutil.copytree(PROJECT_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__main__.py", "Pulumi.yaml", "Pulumi.ai-dev.yaml"):
-        shutil.copy(PROJECT_DIR / name, folder)
+    folder = clone(tmp_path_factory.mktemp("repository"))
     _git(folder, "init", "--quiet")
     _git(folder, "add", "--all")
     _git(folder, "commit", "--quiet", "--message", "base")

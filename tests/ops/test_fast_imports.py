@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+from tests.checkout import CHECKOUT, clone
 
 # Prints a plan, the types that the SDK has resolved on the way, and what was imported for it.
 PLAN = """
@@ -19,7 +18,7 @@ import functools, json, sys
 from dataclasses import asdict
 from pathlib import Path
 if sys.argv[1] == "fast":
-    from ops.plan import fast_imports
+    from ops import fast_imports
     fast_imports.install()
 from pulumi import _types
 from ops.config_files import load
@@ -61,7 +60,7 @@ PACKAGE = {
 USE = """
 import sys, typing
 from pathlib import Path
-from ops.plan import fast_imports
+from ops import fast_imports
 fast_imports.install(["sdk"], Path(sys.argv[1]))
 import sdk
 from sdk import Disk
@@ -71,10 +70,10 @@ for method in (Disk.key, Disk.kind):
 """
 
 
-def python(program: str, *arguments: str, path: Path = PROJECT) -> str:
+def python(program: str, *arguments: str, path: Path = CHECKOUT, project: Path = CHECKOUT) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        cwd=PROJECT,
+        cwd=project,
         env={**os.environ, "PYTHONPATH": str(path)},
         capture_output=True,
         text=True,
@@ -97,6 +96,11 @@ def use(package: Path, cache: Path, then: str = "") -> list[str]:
     return python(USE + then, str(cache), path=package.parent).splitlines()
 
 
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("clone"))
+
+
 @pytest.mark.parametrize(
     "assignments",
     [
@@ -104,9 +108,10 @@ def use(package: Path, cache: Path, then: str = "") -> list[str]:
         ("gcp:project=acme-ai", "gateway.database=cloud-sql"),
     ],
 )
-def test_a_plan_is_the_same_whichever_way_the_sdk_is_imported(assignments: tuple[str, ...]) -> None:
-    plain: dict[str, Any] = json.loads(python(PLAN, "plain", *assignments))
-    fast: dict[str, Any] = json.loads(python(PLAN, "fast", *assignments))
+def test_a_plan_is_the_same_whichever_way_the_sdk_is_imported(cloned: Path, assignments: tuple[str, ...]) -> None:
+    plain, fast = (
+        json.loads(python(PLAN, way, *assignments, path=cloned, project=cloned)) for way in ("plain", "fast")
+    )
     assert len(fast["resources"]) > 50
     assert fast["resources"] == plain["resources"]
     assert fast["outputs"] == plain["outputs"]

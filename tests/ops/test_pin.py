@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog import CATALOG
 from models.images import LITELLM
 from ops.pin import command as pin
+from tests.catalog import CATALOG
 from tests.quiet_server import QuietServer
 
 COMMIT = "c0ffee" + "0" * 34

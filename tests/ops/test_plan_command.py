@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from ops.cli import main
+from tests.checkout import clone
+from tests.patience import at_least
 from tests.support import PROJECT_DIR, SERVED_ALIASES, strings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -274,15 +276,20 @@ def test_secrets_are_never_shown(plan: Any, tmp_path: Path, form: str) -> None:
 # --- as a process --------------------------------------------------------------------------------------------------
 
 
-def test_as_a_process_it_needs_no_cli_no_account_and_no_cluster(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("clone"))
+
+
+def test_as_a_process_it_needs_no_cli_no_account_and_no_cluster(cloned: Path, tmp_path: Path) -> None:
     environment = {"PATH": "/nonexistent", "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "LANG": "C.UTF-8"}
     done = subprocess.run(
         [sys.executable, "-m", "ops.cli", "plan", "--format", "json"],
-        cwd=PROJECT_DIR,
+        cwd=cloned,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=at_least(60),
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -290,10 +297,10 @@ def test_as_a_process_it_needs_no_cli_no_account_and_no_cluster(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
+def test_a_reader_who_has_seen_enough_gets_no_traceback(cloned: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "ops.cli", "plan", "--format", "yaml"],
-        cwd=PROJECT_DIR,
+        cwd=cloned,
         env=dict(os.environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

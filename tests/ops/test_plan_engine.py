@@ -15,7 +15,8 @@ from pulumi_kubernetes.meta import v1 as meta
 
 from ops.engine import SECRET_TEXT, UNKNOWN_TEXT, DuplicateUrnError, Recording, RecordingMonitor, custom_resources, run
 from stacks.settings import RawConfig
-from tests.support import PROJECT_DIR
+from tests.checkout import CHECKOUT
+from tests.patience import at_least
 
 
 class Part(pulumi.ComponentResource):
@@ -193,6 +194,11 @@ except DuplicateUrnError:
 def test_a_run_that_failed_leaves_nothing_behind_for_the_next() -> None:
     """In a process of its own: asyncio complains there, at its end, of tasks that nobody awaited."""
     done = subprocess.run(
-        [sys.executable, "-c", _FAIL_THEN_RUN], cwd=PROJECT_DIR, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _FAIL_THEN_RUN],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=at_least(60),
+        check=False,
     )
     assert done.stdout == "['demo-dev', 'next']\n", done.stderr

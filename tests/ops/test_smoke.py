@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from models.catalog import CATALOG, GROUPS
 from models.engines.external import ExternalProvider
 from models.engines.tei import TeiEngine
 from models.tasks import Task
@@ -24,7 +22,10 @@ from ops import kube
 from ops.cli import main
 from ops.smoke.checks import Usage, Verdict, price_usd
 from ops.smoke.command import exit_code
+from tests.catalog import CATALOG, GROUPS
+from tests.checkout import PROJECT_DIR, clone
 from tests.ops.fakes import USAGE, Answer, Asked, Fault, Kubectl, Server, cost_of
+from tests.patience import at_least, patient
 
 KEY, SERVING_KEY = "sk-smoke-0123456789abcdef", "serving-0123456789abcdef"
 SERVED = [alias for alias, spec in CATALOG.items() if not isinstance(spec.engine, ExternalProvider)]
@@ -33,7 +34,6 @@ CHAT, FIM, AGENT, EMBEDDING = (
     for task in (Task.CHAT, Task.FIM, Task.AGENT, Task.EMBEDDING)
 )
 STEPS = {Task.CHAT: 2, Task.FIM: 2, Task.AGENT: 2, Task.EMBEDDING: 1}
-PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIRECT_KEY", SERVING_KEY)
 
 
-def smoke(*arguments: str, timeout: str = "5") -> int:
+def smoke(*arguments: str, timeout: str = "50") -> int:
     return main(["smoke", *arguments, "--timeout", timeout])
 
 
-def through(server: Server, *aliases: str, timeout: str = "5") -> int:
+def through(server: Server, *aliases: str, timeout: str = "50") -> int:
     return smoke(*aliases, "--gateway-url", server.url, "--key-env", "SMOKE_KEY", timeout=timeout)
 
 
@@ -187,7 +187,7 @@ FAULTS: dict[str, tuple[str, Fault, str]] = {
     "a stream that is no JSON": (CHAT, streamed(whole(b"data: {\n\n")), "another shape"),
     "half an answer": (CHAT, lambda _, answer: replace(answer, cut=True), "ended early"),
     "a stream that breaks": (CHAT, streamed(lambda _, answer: replace(answer, cut=True)), "ended early"),
-    "silence": (CHAT, lambda asked, answer: replace(answer, delay=1 if asked.body else 0), "within 0.5 s"),
+    "silence": (CHAT, lambda asked, answer: replace(answer, delay=10 if asked.body else 0), "within 2 s"),
     "another alias than the key's": (CHAT, refusal(403, "key_model_access_denied"), "403 key_model_access_denied"),
     "over budget": (CHAT, refusal(422, "budget_exceeded"), "422 budget_exceeded: because"),
     "a failing model": (CHAT, refusal(500, "InternalServerError"), "HTTP 500"),
@@ -202,7 +202,7 @@ def test_a_wrong_answer_fails_the_check_with_its_reason(
     name: str, gateway: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alias, gateway.fault, reason = FAULTS[name]
-    assert through(gateway, alias, timeout="0.5" if name == "silence" else "10") == 1
+    assert through(gateway, alias, timeout="2" if name == "silence" else "50") == 1
     out = capsys.readouterr()
     assert reason in out.out
     assert "failed" in [row[-1] for row in rows(out.out)]
@@ -226,7 +226,7 @@ def test_spend_that_does_not_rise_fails_although_every_answer_was_right(
     gateway: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway.charging = False
-    assert through(gateway, CHAT, timeout="0.3") == 1
+    assert through(gateway, CHAT, timeout="3") == 1
     out = capsys.readouterr().out
     assert {row[-1] for row in rows(out)} == {"ok"}
     assert f"these requests cost ${2 * cost_of(CATALOG[CHAT]):.6f}: budgets do not bind" in out
@@ -337,7 +337,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 def test_what_cannot_be_used_is_refused_with_a_remedy(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kubectl: Kubectl
 ) -> None:
-    monkeypatch.chdir(PROJECT)
+    monkeypatch.chdir(PROJECT_DIR)
     arguments, reason = WRONG[name]
     assert smoke(*arguments) == 2
     err = capsys.readouterr().err
@@ -507,27 +507,27 @@ def test_a_stack_of_a_context_names_it(cluster: Kubectl, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_forwarded_ports_end_with_the_command_however_it_ends(
-    number: signal.Signals, cluster: Kubectl, gateway: Server
+    number: signal.Signals, cluster: Kubectl, gateway: Server, tmp_path: Path
 ) -> None:
-    gateway.fault = lambda _, answer: replace(answer, delay=30)
+    gateway.fault = lambda _, answer: replace(answer, delay=at_least(30))
     process = subprocess.Popen(
         [
             sys.executable,
             "-c",
             f"from ops.cli import main; raise SystemExit(main(['smoke', '{CHAT}', '--context', 'x']))",
         ],
-        cwd=PROJECT,
+        cwd=clone(tmp_path / "clone"),
         env={**os.environ, "PATH": cluster.path},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
     try:
-        deadline = time.monotonic() + 30
-        while not gateway.seen and time.monotonic() < deadline:
-            time.sleep(0.02)
+        for _ in patient(60, every=0.02):
+            if gateway.seen:
+                break
         assert cluster.running()
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=at_least(20))
     finally:
         process.kill()
         process.wait()

@@ -28,6 +28,7 @@ from ops.up.site import Kubectl, Object
 from stacks.admission import admit
 from stacks.plan import Plan
 from stacks.settings import RawConfig
+from tests.patience import at_least
 from tests.support import PROJECT_DIR
 
 LITELLM: Identity = ("Deployment", "gateway", "litellm")
@@ -292,7 +293,7 @@ def test_a_leashed_command_leaves_no_process_behind() -> None:
         start_new_session=True,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=at_least(30),
         check=False,
     )
     assert done.returncode == 7
@@ -308,5 +309,7 @@ def test_a_leashed_command_is_interrupted_when_its_starter_is_killed(tmp_path: P
         f"while not os.path.exists({str(tmp_path / 'begun')!r}): time.sleep(0.01)\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
-    subprocess.run(["/bin/sh", "-c", f"until [ -e {tmp_path}/told ]; do sleep 0.05; done"], timeout=30, check=True)
+    subprocess.run([sys.executable, "-c", program], timeout=at_least(30), check=False)
+    subprocess.run(
+        ["/bin/sh", "-c", f"until [ -e {tmp_path}/told ]; do sleep 0.05; done"], timeout=at_least(30), check=True
+    )

@@ -15,7 +15,8 @@ import pytest
 
 from models.machines import GPU_TAINT
 from ops.policies import DEFAULT_QUOTA, RULES, STACK_RULES, Resource
-from tests.support import PROJECT_DIR, recorded
+from tests.checkout import CHECKOUT
+from tests.support import recorded
 
 Inputs = dict[str, Any]
 Change = Callable[[Inputs], object]
@@ -265,12 +266,12 @@ def test_data_without_protection_is_named(kind: str) -> None:
 def test_the_pack_starts_and_offers_every_rule() -> None:
     """It prints the port on which the engine finds it, once all its policies are valid."""
     pack = subprocess.Popen(
-        [sys.executable, "-u", str(PROJECT_DIR / "policy" / "__main__.py")],
+        [sys.executable, "-u", str(CHECKOUT / "policy" / "__main__.py")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=PROJECT_DIR,
-        env={"PYTHONPATH": str(PROJECT_DIR)},
+        cwd=CHECKOUT,
+        env={"PYTHONPATH": str(CHECKOUT)},
     )
     try:
         assert pack.stdout is not None

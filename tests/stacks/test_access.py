@@ -14,12 +14,12 @@ import pytest
 
 from components.gateway import model_state as hook
 from components.gateway import reconcile_keys as job
-from models.catalog import CATALOG
 from models.engines.external import ExternalProvider
 from models.tasks import Task
 from stacks.access import desired_access, model_state
 from stacks.admission import Admission, admit
 from stacks.settings import RawConfig
+from tests.catalog import CATALOG
 from tests.stacks.remedies import GROUPS, alternatives, follow, with_values
 
 P = "ai-platform:"

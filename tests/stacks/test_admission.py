@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from models.catalog import CATALOG
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
 from stacks.admission import Admission, admit
 from stacks.plan import State
+from tests.catalog import CATALOG
 from tests.stacks.remedies import alternatives, follow, judge, with_values
 from tests.support import VLLM_ALIASES, needs
 

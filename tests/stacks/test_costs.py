@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from models.catalog import CATALOG
 from models.prices import Item, PriceTable, list_prices
 from stacks.admission import Admission, admit
 from stacks.costs import Costs, Line, costs
 from stacks.settings import RawConfig
+from tests.catalog import CATALOG
 
 GROUPS = {"baseline": True, "coding-assistant": True, "retrieval": True}
 BASE = {"gcp:project": "my-project", "gcp:zone": "us-central1-a", "ai-platform:groups": json.dumps(GROUPS)}

@@ -13,7 +13,7 @@ import yaml
 from google.protobuf import json_format
 
 from components.kubernetes.secrets import READS
-from models.catalog import CATALOG, GROUPS, Group
+from models.catalog import Group
 from models.facts import Evidence, Licence, PerToken, Source
 from models.spec import ModelSpec
 from ops import engine
@@ -22,6 +22,8 @@ from ops.up.by_kubectl import reads
 from ops.up.secrets import rehearse
 from stacks.admission import admit
 from stacks.secrets import SECRETS
+from tests.catalog import CATALOG, GROUPS, gated
+from tests.checkout import CHECKOUT
 from tests.support import (
     NAME_LABEL,
     PROJECT_DIR,
@@ -64,7 +66,7 @@ def test_every_cloud_object_has_an_explicit_provider_of_the_stack_s_project(assi
         if resource.type.startswith("gcp:"):
             assert records.provider_of(resource) == "gcp", resource.name
     provider = next(r for r in records.resources if r.type == "pulumi:providers:gcp")
-    assert provider.inputs["project"] == "your-gcp-project"
+    assert provider.inputs["project"] == config().values["gcp:project"]
 
 
 @on_every_stack
@@ -74,14 +76,6 @@ def test_objects_of_one_kind_have_names_of_their_own(stack: str) -> None:
         (r.type, r.inputs.get("metadata", {}).get("namespace"), object_name(r)) for r in records.resources if r.custom
     ]
     assert len(names) == len(set(names))
-
-
-def test_default_providers_are_off_and_every_update_refreshes() -> None:
-    project = yaml.safe_load((PROJECT_DIR / "Pulumi.yaml").read_text())
-    assert project["options"]["refresh"] == "always"
-    assert project["config"]["pulumi:disable-default-providers"]["value"] == ["*"]
-    # The CLI would abort on a declared type alone, first, and without a remedy.
-    assert not any(key in entry for entry in project["config"].values() for key in ("type", "items", "default"))
 
 
 def test_the_program_asks_nothing_of_a_provider() -> None:
@@ -149,7 +143,7 @@ def test_a_destroy_takes_neither_namespaces_nor_claims_nor_what_reads_the_databa
 
 def test_what_is_kept_is_adopted_and_never_imported() -> None:
     """`import` of a claim plans a replacement: the engine's upsert adopts it instead."""
-    source = "".join(p.read_text() for room in ("components", "stacks") for p in (PROJECT_DIR / room).glob("*.py"))
+    source = "".join(p.read_text() for room in ("components", "stacks") for p in (CHECKOUT / room).rglob("*.py"))
     assert "import_=" not in source
 
 
@@ -201,10 +195,7 @@ def _registrations(
     monkeypatch.setattr(engine, "engine_config", with_canaries)
     monkeypatch.setattr(engine, "RecordingMonitor", _Wire)
     _Wire.seen.clear()
-    spec = CATALOG["coder-chat"]
-    assert spec.weights is not None
-    gated = spec.model_copy(update={"weights": spec.weights.model_copy(update={"gated": True})})
-    recorded_with_catalog(config(), {**CATALOG, "coder-chat": gated})
+    recorded_with_catalog(config(), {**CATALOG, "coder-chat": gated(CATALOG["coder-chat"])})
     return list(_Wire.seen)
 
 
@@ -313,7 +304,7 @@ def test_a_recording_shows_no_secret() -> None:
     for secret in recorded().all("Secret"):
         assert secret.inputs["data"] == "[secret]"
     texts = list(strings([recorded().outputs, *(r.inputs for r in recorded().resources)]))
-    assert not [t for t in texts if "placeholder" in t and t != "your-gcp-project"]
+    assert not [t for t in texts if "placeholder" in t and t != config().values["gcp:project"]]
 
 
 # --- outputs, and refusals -------------------------------------------------------------------------------------

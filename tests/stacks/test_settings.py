@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from models.catalog import CATALOG, GROUPS
 from models.machines import L4_ZONES
 from stacks.admission import admit
 from stacks.plan import State
 from stacks.secrets import SECRETS
 from stacks.settings import RawConfig, parse
+from tests.catalog import CATALOG, GROUPS
 from tests.stacks.remedies import BASE, alternatives, follow, judge, raw, with_values
 
 P = "ai-platform:"

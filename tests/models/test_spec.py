@@ -1,0 +1,97 @@
+"""What the types of a catalog entry refuse, and the images that engines and gateway run in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.facts import Evidence, Image, PerAudioSecond, PerQuery, PerToken, Source
+from models.images import LITELLM, POSTGRES, TEI_CPU, VLLM
+from models.spec import ModelSpec
+from tests.catalog import CATALOG
+
+# --- the types refuse what would go wrong later --------------------------------------------------------------------
+
+
+def rebuilt(entry: str, /, **changes: Any) -> ModelSpec:
+    """An entry read again from its data, with changes: validated, unlike a copy."""
+    return ModelSpec.model_validate({**CATALOG[entry].model_dump(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("alias", "changes", "said"),
+    [
+        ("coder-chat", {"served_name": "coder-chat"}, "served_name equals the alias"),
+        ("coder-chat", {"context": 65_536}, "exceeds the model's"),
+        ("coder-chat", {"context": None}, "context is required"),
+        ("coder-chat", {"weights": None}, "weights are for engines that run here"),
+        ("coder-chat", {"price": None}, "price"),
+        ("coder-chat", {"contxt": 1}, "Extra inputs are not permitted"),
+        ("coder-chat", {"alias": "Coder_Chat"}, "alias"),
+        ("coder-chat", {"alias": "a" * 51}, "alias"),
+        ("coder-chat", {"sources": ()}, "sources"),
+        ("coder-chat", {"engine": {"kind": "llamacpp"}}, "engine"),
+        ("claude-haiku", {"weights": CATALOG["coder-chat"].weights}, "weights are for engines that run here"),
+    ],
+)
+def test_an_entry_that_cannot_work_is_refused(alias: str, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        rebuilt(alias, **changes)
+
+
+def test_a_price_of_nothing_is_refused_since_budgets_would_never_bind() -> None:
+    for price in (
+        lambda: PerToken(input_usd_per_mtok=0, output_usd_per_mtok=1),
+        lambda: PerAudioSecond(usd_per_second=0),
+        lambda: PerQuery(usd_per_query=0),
+    ):
+        with pytest.raises(ValidationError):
+            price()
+
+
+@pytest.mark.parametrize(
+    ("price", "kind"),
+    [
+        ({"kind": "per_audio_second", "usd_per_second": 0.1}, "PerAudioSecond"),
+        ({"kind": "per_query", "usd_per_query": 0.1}, "PerQuery"),
+    ],
+)
+def test_prices_are_told_apart_by_their_kind_and_chat_is_sold_by_the_token(price: dict[str, Any], kind: str) -> None:
+    with pytest.raises(ValidationError, match=f"chat is sold PerToken, not {kind}"):
+        rebuilt("coder-chat", price=price)
+
+
+def test_an_entry_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        CATALOG["coder-chat"].context = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+# --- images --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image", [VLLM, TEI_CPU, LITELLM, POSTGRES], ids=lambda i: i.repository)
+def test_an_image_is_pinned_by_a_version_and_runs_as_a_numeric_user(image: Image) -> None:
+    assert any(character.isdigit() for character in image.tag)
+    assert image.uid > 0
+    assert image.home.startswith("/")
+
+
+def test_a_reference_carries_mirror_tag_and_digest() -> None:
+    source = Source(facts="all", where="a test", evidence=Evidence.MEMORY)
+    digest = "sha256:" + "0" * 64
+    image = Image(
+        registry="docker.io",
+        repository="some/image",
+        tag="v1",
+        digest=digest,
+        uid=1,
+        gid=1,
+        home="/h",
+        compressed_gib=1,
+        source=source,
+    )
+    assert image.reference() == f"docker.io/some/image:v1@{digest}"
+    assert image.reference(mirror="mirror/x") == f"mirror/x/some/image:v1@{digest}"
+    assert image.model_copy(update={"digest": None}).reference() == "docker.io/some/image:v1"

@@ -1,0 +1,133 @@
+"""The program on what is shipped: every entry of the catalog comes up, and every stack would deploy.
+
+Whoever cloned this has other models, zones, teams and keys: nothing here names one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from components.serving.vllm_model import vllm_arguments
+from models.engines.vllm import VllmEngine
+from ops.config_files import load
+from ops.policies import RULES, Resource
+from stacks.admission import Admission, admit
+from stacks.plan import State
+from stacks.settings import RawConfig
+from tests.checkout import CHECKOUT
+from tests.components.test_vllm_arguments import mistakes, variants
+from tests.pod_security import violations
+from tests.shipped import CATALOG, GROUPS, STACKS
+from tests.support import Records, object_name, recorded_with_catalog
+
+HERE = [alias for alias, spec in CATALOG.items() if spec.engine.runs_here]
+# A new model may need a larger node; whether it is worth that is for whoever runs `ops plan`, and not for a test.
+WHATEVER_IT_COSTS = ("maxHourlyUsd=100000", "maxMonthlyUsd=100000000")
+every_model = pytest.mark.parametrize("alias", HERE)
+every_stack = pytest.mark.parametrize("stack", STACKS)
+
+
+def judged(raw: RawConfig) -> Admission:
+    return admit(raw, CATALOG, GROUPS, rehearsal=True)
+
+
+def refusal(admission: Admission) -> str:
+    return "\n".join(str(problem) for problem in admission.problems)
+
+
+# --- the catalog ---------------------------------------------------------------------------------------------------
+
+
+def on_gke(**values: object) -> RawConfig:
+    """A stack of a test with every group that can be enabled, at whatever cost."""
+    groups = {name: group.unavailable is None for name, group in GROUPS.items()}
+    platform = {f"ai-platform:{key}": json.dumps(value) for key, value in {"groups": groups, **values}.items()}
+    cost = {f"ai-platform:{key}": value for key, _, value in (a.partition("=") for a in WHATEVER_IT_COSTS)}
+    place = {"gcp:project": "some-project", "gcp:zone": "us-central1-a"}
+    return RawConfig("ai-platform", "test", place | platform | cost)
+
+
+@functools.cache
+def everything() -> Records:
+    """What the program registers with every model of the catalog up."""
+    raw = on_gke(gpuQuota=sum(CATALOG[alias].gpus for alias in HERE), systemNodes=3)
+    up = {f"{alias}:replicas": "1" for alias in HERE}
+    return recorded_with_catalog(RawConfig(raw.project, raw.stack, {**raw.values, **up}), CATALOG, GROUPS)
+
+
+@every_model
+def test_a_model_can_come_up_alone(alias: str) -> None:
+    raw = on_gke(gpuQuota=max(1, CATALOG[alias].gpus))
+    admission = judged(RawConfig(raw.project, raw.stack, {**raw.values, f"{alias}:replicas": "1"}))
+    assert not admission.problems, refusal(admission)
+    assert [model.spec.alias for model in admission.plan.models if model.state is State.UP] == [alias]
+
+
+@every_model
+def test_an_entry_is_all_that_a_model_needs_to_be_deployed_and_registered(alias: str) -> None:
+    records, spec = everything(), CATALOG[alias]
+    for kind in ("Deployment", "Service", "NetworkPolicy"):
+        assert records.one(kind, alias, "serving")
+    assert records.one("PersistentVolumeClaim", f"{alias}-model-cache", "serving")
+    config = yaml.safe_load(records.manifest("ConfigMap", "litellm-config")["data"]["config.yaml"])
+    (registered,) = (entry for entry in config["model_list"] if entry["model_name"] == alias)
+    assert registered["litellm_params"]["model"].endswith(f"/{spec.served_name}")
+    assert violations(records.pod(alias).spec) == []
+
+
+def test_no_object_of_one_model_has_the_name_of_another_object() -> None:
+    names = [(r.type, r.inputs["metadata"].get("namespace"), object_name(r)) for r in everything().kubernetes]
+    assert len(names) == len(set(names)), f"twice: {sorted({name for name in names if names.count(name) > 1})}"
+
+
+def test_with_every_model_up_the_policies_hold() -> None:
+    resources = [
+        Resource(type=r.type, name=r.name, urn=r.urn, properties=r.inputs, protect=r.protect)
+        for r in everything().resources
+    ]
+    assert [str(problem) for rule in RULES for resource in resources for problem in rule.check(resource)] == []
+
+
+@pytest.mark.parametrize("alias", [alias for alias in HERE if isinstance(CATALOG[alias].engine, VllmEngine)])
+def test_every_argument_of_an_entry_is_one_of_vllm_s(alias: str) -> None:
+    for spec in variants(CATALOG[alias]):
+        assert mistakes(vllm_arguments(spec)) == []
+
+
+# --- the stacks ----------------------------------------------------------------------------------------------------
+
+
+@every_stack
+def test_a_stack_of_this_checkout_would_deploy_with_all_of_its_models(stack: str) -> None:
+    raw = load(CHECKOUT, stack, WHATEVER_IT_COSTS)
+    admission = judged(raw)
+    assert not admission.problems, f"Pulumi.{stack}.yaml is refused:\n{refusal(admission)}"
+    records = recorded_with_catalog(raw, CATALOG, GROUPS)
+    deployed = {model.spec.alias for model in admission.plan.models if model.state in (State.UP, State.OFF)}
+    assert deployed <= {object_name(deployment) for deployment in records.all("Deployment")}
+    assert set(records.outputs["models"]) == deployed
+    if projects := [r.inputs["project"] for r in records.resources if r.type == "pulumi:providers:gcp"]:
+        assert projects == [raw.values["gcp:project"]]
+
+
+@every_stack
+def test_a_stack_of_this_checkout_is_planned_by_the_command(stack: str) -> None:
+    command = [sys.executable, "-m", "ops.cli", "plan", "--stack", stack, "--format", "json"]
+    command += [word for assignment in WHATEVER_IT_COSTS for word in ("--set", assignment)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [model["alias"] for model in json.loads(done.stdout)["models"]] == list(CATALOG)
+
+
+def test_default_providers_are_off_and_every_update_refreshes() -> None:
+    project = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())
+    assert project["options"]["refresh"] == "always"
+    assert project["config"]["pulumi:disable-default-providers"]["value"] == ["*"]
+    # The CLI would abort on a declared type alone, first, and without a remedy.
+    assert not any(key in entry for entry in project["config"].values() for key in ("type", "items", "default"))
