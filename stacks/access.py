@@ -47,6 +47,15 @@ def expand(plan: Plan, names: Iterable[str]) -> list[str]:
     return [m.spec.alias for m in registered(plan) if m.spec.alias in wanted or m.spec.group in wanted]
 
 
+def effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:
+    """A key of a team reaches only what the team reaches as well."""
+    own = expand(plan, models)
+    if team is None or team not in plan.settings.platform.teams:
+        return own
+    allowed = set(expand(plan, plan.settings.platform.teams[team].models))
+    return [alias for alias in own if alias in allowed]
+
+
 def model_state(plan: Plan) -> dict[str, dict[str, dict[str, str]]]:
     """What the gateway says of models that are not up, or who serves in their place."""
     models: dict[str, dict[str, str]] = {}
@@ -161,7 +170,7 @@ def _unreached(plan: Plan) -> Iterator[Notice]:
     if not platform.keys:
         return
     reached = {
-        alias for key in platform.keys.values() for alias in expand(plan, _effective(plan, key.models, key.team))
+        alias for key in platform.keys.values() for alias in expand(plan, effective(plan, key.models, key.team))
     }
     first, key = next(iter(platform.keys.items()))
     for model in registered(plan):
@@ -189,7 +198,7 @@ def _rates(plan: Plan) -> Iterator[Notice]:
 def _listed_in_vain(plan: Plan) -> Iterator[Notice]:
     platform = plan.settings.platform
     for alias, key in platform.keys.items():
-        listed, reached = expand(plan, key.models), _effective(plan, key.models, key.team)
+        listed, reached = expand(plan, key.models), effective(plan, key.models, key.team)
         if not listed:
             yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
         for refused in listed:
@@ -215,12 +224,3 @@ def _list_also(plan: Plan, section: str, alias: str, entry: Access, name: str) -
 
 def _sections(platform: Platform) -> Mapping[str, Mapping[str, Access]]:
     return {"teams": platform.teams, "keys": platform.keys}
-
-
-def _effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:
-    """A key of a team reaches only what the team reaches as well."""
-    own = expand(plan, models)
-    if team is None or team not in plan.settings.platform.teams:
-        return own
-    allowed = set(expand(plan, plan.settings.platform.teams[team].models))
-    return [alias for alias in own if alias in allowed]

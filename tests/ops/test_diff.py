@@ -18,8 +18,10 @@ import pytest
 
 from ops.cli import main
 from ops.plan.data import plan_data
-from ops.plan.diff import Difference, Operation, PlanDiff, compare
-from ops.plan.diff_text import COMMENT_LIMIT, as_markdown, as_text
+from ops.plan.diff.compare import PlanDiff, compare
+from ops.plan.diff.markdown import COMMENT_LIMIT, as_markdown
+from ops.plan.diff.resources import Difference, Operation
+from ops.plan.diff.text import as_text
 from ops.plan.replacements import GCP, PROVIDER, Replaces
 from stacks.admission import admit
 from tests.support import PROJECT_DIR, config, recorded
@@ -62,7 +64,7 @@ def _one(diff: PlanDiff) -> Difference:
 
 def test_a_plan_does_not_differ_from_itself() -> None:
     diff = compare(_plan(), _plan())
-    assert (diff.differences, diff.models, diff.machines, diff.problems) == ((), (), {}, ())
+    assert (diff.differences, diff.models, diff.money.machines, diff.problems) == ((), (), {}, ())
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_plan_does_not_differ_from_itself() -> None:
         ("Deployment", "coder-chat", "spec.selector.matchLabels.x", "y", Operation.REPLACED),
         ("Deployment", "coder-chat", "metadata.name", "other", Operation.REPLACED),
         ("StatefulSet", "litellm-db", "spec.serviceName", "other", Operation.REPLACED),
-        ("Job", "litellm-migrate", "spec.template.spec.nodeName", "n", Operation.REPLACED),
+        ("Job", "litellm-migrate", "spec.template.spec.nodeName", "n", Operation.RUN_AGAIN),
         ("Job", "litellm-migrate", "spec.backoffLimit", 9, Operation.CHANGED),
         ("Service", "litellm", "spec.clusterIP", "10.0.0.1", Operation.REPLACED),
         ("PersistentVolumeClaim", "litellm-db-data", "spec.storageClassName", "other", Operation.REPLACED),
@@ -253,7 +255,7 @@ def test_a_model_whose_gpu_nobody_waits_for_may_leave(old: tuple[str, ...], new:
 def test_bringing_a_model_up_shows_its_state_and_its_price() -> None:
     old, new = _plan(), _plan("coder-chat:replicas=1")
     diff = compare(old, new)
-    before, after = diff.costs["usdPerHourNow"]
+    before, after = diff.money.costs["usdPerHourNow"]
     assert before is not None
     assert after is not None
     assert f"+${after - before:.4f}" in as_text(diff, "old", None, new)
