@@ -136,7 +136,7 @@ def _nothing(label: str, stack: str, note: str) -> Base:
 
 def _checked(plan: Any, label: str, stack: str) -> Base:
     """A plan that somebody else printed."""
-    if not isinstance(plan, dict) or not {"project", "stack", "resources", "models"} <= plan.keys():
+    if not _is_plan(plan):
         raise AgainstError(f"{label} is not a plan: make one with `ops plan --stack {stack} --format json`")
     data = cast("dict[str, Any]", plan)
     if data["stack"] != stack:
@@ -149,6 +149,25 @@ def _checked(plan: Any, label: str, stack: str) -> Base:
         note = f"{label} is itself refused, so there is nothing to compare with: {told}"
         return Base(label=label, plan=data, note=note, comparable=False)
     return Base(label=label, plan=data)
+
+
+# What every version has told of each.
+_OF_RESOURCE = {"urn", "type", "inputs", "parent", "dependencies", "protect", "retainOnDelete"}
+_OF_MODEL = {"alias", "group", "state", "replicas", "gpus"}
+
+
+def _is_plan(plan: Any) -> bool:
+    if not isinstance(plan, dict) or not {"project", "stack"} <= cast("dict[str, Any]", plan).keys():
+        return False
+    data = cast("dict[str, Any]", plan)
+    return _all_tell(data.get("resources"), _OF_RESOURCE) and _all_tell(data.get("models"), _OF_MODEL)
+
+
+def _all_tell(entries: Any, keys: set[str]) -> bool:
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and keys <= cast("dict[str, Any]", entry).keys()
+        for entry in cast("list[object]", entries)
+    )
 
 
 def _saved(path: Path, stack: str) -> Base:
@@ -215,7 +234,11 @@ def _planning(tree: Path, stack: str) -> Generator[subprocess.Popen[str]]:
 def _planned(process: subprocess.Popen[str], label: str, stack: str) -> Base:
     stdout, stderr = process.communicate()
     if process.returncode in (0, REFUSED) and stdout.strip():
-        return _checked(json.loads(stdout), label, stack)
+        try:
+            plan = json.loads(stdout)
+        except ValueError:
+            plan = None  # of a version that printed something else
+        return _checked(plan, label, stack)
     last = stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {process.returncode}"
     raise AgainstError(
         f"{label} cannot be planned with the packages that are installed here ({last}). Save its plan with its own, "

@@ -28,11 +28,7 @@ _FACTS: Mapping[str, tuple[str, str]] = {
     "memoryGib": ("host memory", " GiB"),
     "coldStartSeconds": ("cold start", " s"),
 }
-_FIT: Mapping[str, tuple[str, str]] = {
-    "fits": ("fits its GPU", ""),
-    "kvCacheTokens": ("KV cache", " tokens"),
-    "maxModelLen": ("longest context that fits", " tokens"),
-}
+_FIT = {"fits": "", "kvCacheTokens": "KV cache", "maxModelLen": "longest context"}
 # A reviewer of these wants to see the fit, whether or not it differs.
 _DECIDES_FIT = ("modelId", "revision", "context", "engine", "gpus")
 _REVISION_DIGITS = 12
@@ -98,26 +94,34 @@ def _line(found: ModelDifference) -> Line:
 def _state(found: ModelDifference) -> Iterator[str]:
     old, new = found.facts.get("state", (None, None))
     if old is not None and new is not None:
-        budget = (found.new or {}).get("coldStartSeconds")
+        down = "goes down" if old == State.UP else ""
         match new:
             case State.UP:
-                verb = f"goes up, first answer within {duration(budget)}" if budget else "goes up"
+                budget = (found.new or {}).get("coldStartSeconds")
+                why = f"goes up, first answer within {duration(budget)}" if budget else "goes up"
             case State.DISABLED:
-                verb = "goes down, its group is off" if old == State.UP else "disabled, its group is off"
+                why = f"{down}{', ' if down else ''}its group is off"
             case _:
-                verb = "goes down" if old == State.UP else "enabled"
-        yield f"{old} -> {new} ({verb})"
+                why = down or "its group is on"
+        yield f"{old} -> {new} ({why})"
     elif "replicas" in found.facts:
         before, after = found.facts["replicas"]
         yield f"replicas {before} -> {after}"
 
 
 def _fit(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """`fits its GPU yes -> no`; only of sides that tell it."""
-    for key, (label, unit) in _FIT.items():
-        sides = [_fact(side[key], unit) for side in (old, new) if key in side]
-        if sides:
-            yield f"{label} {' -> '.join(dict.fromkeys(sides))}"
+    """Before and after, of sides that tell it."""
+    sides = [_one_fit(side) for side in (old, new) if "fits" in side]
+    if len(set(sides)) > 1:
+        yield f"fits its GPU: {' -> '.join(sides)}"
+    elif sides:
+        yield f"fits its GPU{' as before' if len(sides) > 1 else ''}: {sides[0]}"
+
+
+def _one_fit(facts: Mapping[str, Any]) -> str:
+    parts = ["yes" if facts["fits"] else "no"]
+    parts += [f"{label} {facts[key]:,} tokens" for key, label in _FIT.items() if label and key in facts]
+    return ", ".join(parts)
 
 
 def _shown(key: str, value: Any) -> str:

@@ -122,7 +122,7 @@ def money_lines(found: MoneyDifference) -> list[Line]:
         for label in [COST_TOTALS[key][0]]
     ]
     pools = {"gpu": "GPU", "system": "system"}
-    rest = [_limit(key, *both) for key, both in found.limits.items()]
+    rest = limit_lines(found)
     rest += [_price(price) for price in found.prices]
     rest += [Line(subject=f"{pools[pool]} pool", text=f"{old} -> {new}") for pool, (old, new) in found.machines.items()]
     if found.price_list:
@@ -148,11 +148,16 @@ def _difference(digits: int, old: float | None, new: float | None) -> str:
     return f" ({'+' if delta > 0 else '-'}${abs(delta):,.{digits}f})" if delta else ""
 
 
+def limit_lines(found: MoneyDifference) -> list[Line]:
+    """What a plan may cost before it is refused."""
+    return [_limit(key, *both) for key, both in found.limits.items()]
+
+
 def _limit(key: str, old: float | None, new: float | None) -> Line:
     sides = [dollars(side) if side is not None else "no limit" for side in (old, new)]
     factor = times(old, new) if old and new and new > old else ""
     loud = old is not None and (new is None or new >= old * LOUD_FACTOR)
-    return Line(subject=key, text=f"{sides[0]} -> {sides[1]}{factor}", loud=loud)
+    return Line(subject=f"limit {key}", text=f"{sides[0]} -> {sides[1]}{factor}", loud=loud)
 
 
 def _price(found: PriceDifference) -> Line:

@@ -64,15 +64,14 @@ def _of_workload(
     if after is None or not _replicas(after):
         how = "is deleted" if after is None else f"goes down{_instead(name, new)}"
         return Outage(what=name, how=how, seconds=None)
-    anew = change is not None and change.operation is Operation.REPLACED
-    if change is not None and not anew and any(c.path.startswith("spec.template.") for c in change.changes):
-        if _rolls(after):
-            return Outage(what=name, how="rolls: a new pod serves before an old one stops", seconds=0)
-        return Outage(what=name, how="restarts", seconds=_start(after))
-    if anew or _on_gpu(after) in moved:
-        how = "is deleted and made anew" if anew else "restarts on another node"
-        return Outage(what=name, how=how, seconds=_start(after))
-    return None
+    if change is not None and change.operation is Operation.REPLACED:
+        return Outage(what=name, how="is deleted and made anew", seconds=_start(after))
+    new_pod = change is not None and any(c.path.startswith("spec.template.") for c in change.changes)
+    if _on_gpu(after) in moved:
+        return Outage(what=name, how="restarts on another node", seconds=_start(after))
+    if new_pod and _rolls(after):
+        return Outage(what=name, how="rolls: a new pod serves before an old one stops", seconds=0)
+    return Outage(what=name, how="restarts", seconds=_start(after)) if new_pod else None
 
 
 def _instead(alias: str, new: PlanData) -> str:

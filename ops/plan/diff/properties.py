@@ -49,6 +49,8 @@ def _lines_between(old: Any, new: Any) -> list[str] | None:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"  # 0.5 / 10 ** 6 has digits that nobody wrote
     return _short(value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False))
 
 

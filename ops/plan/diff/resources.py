@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
+import yaml
+
 from ops.engine import UNKNOWN_TEXT
 from ops.plan.replacements import PROVIDER, PROVIDER_INPUTS, holds_data, replacing
 
 PlanData = Mapping[str, Any]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one where libyaml is there
 
 
 class Operation(StrEnum):
@@ -112,6 +116,9 @@ def _resource(data: Mapping[str, Any], provider: Mapping[str, Any]) -> Resource:
     )
 
 
+_NAMES = ("name", "alias", "model_name")  # what elements of a list are called by
+
+
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Paths to plain values. Elements of a list go by their name where each has one; a list of plain values is one."""
     if isinstance(value, Mapping) and value:
@@ -119,14 +126,40 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{path}.{key}" if path else key)
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in cast("list[object]", value)):
         items = cast("list[Mapping[str, Any]]", value)
-        names = [item.get("name") for item in items]
-        named = all(names) and len(set(names)) == len(names)
+        called = next((key for key in _NAMES if _is_unique(items, key)), None)
         for index, item in enumerate(items):
             # The name is in the path; alone it is all there is.
-            rest = {key: inner for key, inner in item.items() if key != "name"} if named else item
-            yield from _leaves(rest or item, f"{path}[{item['name'] if named else index}]")
+            rest = {key: inner for key, inner in item.items() if key != called} if called else item
+            yield from _leaves(rest or item, f"{path}[{item[called] if called else index}]")
     else:
         yield path, value
+
+
+def _is_unique(items: Sequence[object], key: str) -> bool:
+    names = [cast("Mapping[str, Any]", item).get(key) if isinstance(item, Mapping) else None for item in items]
+    return all(names) and len(set(map(str, names))) == len(names)
+
+
+def _inside(path: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+    """What differs in a file of a ConfigMap, by its own paths; the whole value where it is no JSON and no YAML."""
+    sides = [_parsed(path, side) for side in (before, after)]
+    if any(side is None for side in sides):
+        return [(path, before, after)]
+    old, new = (dict(_leaves(side, path)) for side in sides)
+    found = [(inner, old.get(inner), new.get(inner)) for inner in dict.fromkeys([*old, *new])]
+    # Another spelling of the same content is a change as well.
+    return [change for change in found if change[1] != change[2]] or [(path, before, after)]
+
+
+def _parsed(path: str, text: Any) -> Any:
+    """None for anything that is not a JSON or YAML file with a mapping or a list in it."""
+    if not isinstance(text, str) or not path.endswith((".json", ".yaml")):
+        return None
+    try:
+        content = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_LOADER)  # noqa: S506  safe
+    except (ValueError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict | list) else None
 
 
 def differences(olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> list[Difference]:
@@ -173,7 +206,9 @@ def _changes(old: Resource, new: Resource) -> Iterator[Change]:
             continue
         if any(plain == ignored or plain.startswith(f"{ignored}.") for ignored in new.ignored):
             continue
-        yield Change(path=path, old=before, new=after, replaces=table.by(plain, before, after))
+        replaces = table.by(plain, before, after)
+        for inner, one, other in _inside(path, before, after):
+            yield Change(path=inner, old=one, new=other, replaces=replaces)
 
 
 def _plain(path: str) -> str:

@@ -8,7 +8,7 @@ from ops.plan.diff.access import access_lines
 from ops.plan.diff.compare import PlanDiff
 from ops.plan.diff.lines import Line, Section, grouped
 from ops.plan.diff.models import model_lines
-from ops.plan.diff.money import hourly_difference, money_lines
+from ops.plan.diff.money import hourly_difference, limit_lines, money_lines
 from ops.plan.diff.outages import outage_lines
 from ops.plan.diff.resources import Operation, PlanData
 from stacks.problems import Notice
@@ -34,7 +34,7 @@ def sections(diff: PlanDiff) -> list[Section]:
 
 def _data(diff: PlanDiff) -> list[Line]:
     """Where data goes, and what is less safe than before."""
-    lines = [Line(subject=d.shown, text=f"{d.operation}, {d.fate}", loud=True) for d in diff.at_risk]
+    lines = [Line(subject=d.shown, text=d.fate or "", loud=True) for d in diff.at_risk]
     lines += [Line(subject=f"{u.kind} {u.where}", text=u.how, loud=True) for u in diff.unguarded]
     return grouped(lines)
 
@@ -52,6 +52,6 @@ def headline(diff: PlanDiff | None, new: PlanData) -> str:
     parts += [f"{n} {operation}" for operation in Operation if (n := diff.count(operation))]
     if cost := hourly_difference(diff.money):
         parts.append(cost)
-    raised = sum(line.loud for line in access_lines(diff.access or ()))
+    raised = sum(line.loud for line in (*access_lines(diff.access or ()), *limit_lines(diff.money)))
     parts += [f"{raised} limit{'s' if raised > 1 else ''} raised or gone"] if raised else []
     return ", ".join(parts) or "no change"
