@@ -169,9 +169,7 @@ def _unreached(plan: Plan) -> Iterator[Notice]:
     platform = plan.settings.platform
     if not platform.keys:
         return
-    reached = {
-        alias for key in platform.keys.values() for alias in expand(plan, effective(plan, key.models, key.team))
-    }
+    reached = {alias for key in platform.keys.values() for alias in expand(plan, effective(plan, key.models, key.team))}
     first, key = next(iter(platform.keys.items()))
     for model in registered(plan):
         if model.spec.alias not in reached:

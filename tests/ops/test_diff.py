@@ -6,7 +6,6 @@ import copy
 import functools
 import json
 import shutil
-import subprocess
 import sys
 import typing
 from pathlib import Path
@@ -24,6 +23,7 @@ from ops.plan.diff.resources import Difference, Operation
 from ops.plan.diff.text import as_text
 from ops.plan.replacements import GCP, PROVIDER, Replaces
 from stacks.admission import admit
+from tests.ops.sandbox import ROOMS, commit, git, sandbox
 from tests.support import PROJECT_DIR, config, recorded
 
 Plan = dict[str, Any]
@@ -294,27 +294,14 @@ def test_a_value_cannot_break_out_of_its_section() -> None:
 # --- the command -----------------------------------------------------------------------------------------------
 
 
-def _git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
-    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of its own: this project as `base`, and a working tree with a model up."""
-    folder = tmp_path_factory.mktemp("repository")
-    for name in ("components", "models", "ops", "stacks"):
-        shutil.copytree(PROJECT_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__main__.py", "Pulumi.yaml", "Pulumi.ai-dev.yaml"):
-        shutil.copy(PROJECT_DIR / name, folder)
-    _git(folder, "init", "--quiet")
-    _git(folder, "add", "--all")
-    _git(folder, "commit", "--quiet", "--message", "base")
-    _git(folder, "tag", "base")
-    for name in ("components", "models", "ops", "stacks"):
+    folder = sandbox(tmp_path_factory.mktemp("repository"))
+    for name in ROOMS:
         shutil.rmtree(folder / name)
-    _git(folder, "commit", "--quiet", "--all", "--message", "without a program")
-    _git(folder, "tag", "without")
+    commit(folder, "without a program")
+    git(folder, "tag", "without")
     config_file = folder / "Pulumi.ai-dev.yaml"
     config_file.write_text(config_file.read_text().replace("coder-chat:replicas: 0", "coder-chat:replicas: 1"))
     return folder

@@ -108,7 +108,7 @@ def _objects(diff: PlanDiff, room: int) -> list[str]:
 
 
 def _block(found: Difference) -> str:
-    return "\n".join([f"@@ {found.shown} @@", *(line for change in found.changes for line in property_lines(change))])
+    return "\n".join([f"@@ {found.shown} @@", *property_lines(found)])
 
 
 def _escaped(text: str) -> str:

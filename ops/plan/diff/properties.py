@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, cast
 
 from ops.engine import UNKNOWN_TEXT
-from ops.plan.diff.resources import Change, Difference
+from ops.plan.diff.resources import Change, Difference, Operation
 
 _VALUE_LIMIT = 160
 
@@ -21,17 +21,23 @@ def by_kind(members: Sequence[Difference]) -> list[str]:
     return [f"+ {kind}  {', '.join(d.where for d in members if d.kind == kind)}" for kind in sorted(kinds)]
 
 
-def property_lines(change: Change) -> list[str]:
-    """One property as the lines of a diff."""
-    because = "   (this replaces it)" if change.replaces else ""
+def property_lines(found: Difference) -> list[str]:
+    """What changes of a resource, as the lines of a diff."""
+    # That a Job is another Job is said by what happens to it.
+    told = found.operation is not Operation.RUN_AGAIN
+    return [line for change in found.changes for line in _lines(change, because=told and change.replaces)]
+
+
+def _lines(change: Change, *, because: bool) -> list[str]:
+    because_of_it = "   (this replaces it)" if because else ""
     if change.old == change.new == UNKNOWN_TEXT:
-        return [f"! {change.path}: comes from something that is replaced{because}"]
+        return [f"! {change.path}: comes from something that is replaced{because_of_it}"]
     shown = _lines_between(change.old, change.new)
     if shown is not None:
-        return [f"! {change.path}:{because}", *shown]
-    sides = (("-", change.old, ""), ("+", change.new, because))
+        return [f"! {change.path}:{because_of_it}", *shown]
+    sides = (("-", change.old, ""), ("+", change.new, because_of_it))
     return [f"{sign} {change.path}: {_value(value)}{end}" for sign, value, end in sides if value is not None] + (
-        [f"! {change.path} is gone{because}"] if change.new is None and because else []
+        [f"! {change.path} is gone{because_of_it}"] if change.new is None and because else []
     )
 
 

@@ -83,5 +83,4 @@ def _objects(diff: PlanDiff) -> Iterator[str]:
             continue
         for found in members:
             yield f"  {found.shown}"
-            for change in found.changes:
-                yield from (f"    {line}" for line in property_lines(change))
+            yield from (f"    {line}" for line in property_lines(found))
