@@ -47,15 +47,6 @@ def expand(plan: Plan, names: Iterable[str]) -> list[str]:
     return [m.spec.alias for m in registered(plan) if m.spec.alias in wanted or m.spec.group in wanted]
 
 
-def effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:
-    """A key of a team reaches only what the team reaches as well."""
-    own = expand(plan, models)
-    if team is None or team not in plan.settings.platform.teams:
-        return own
-    allowed = set(expand(plan, plan.settings.platform.teams[team].models))
-    return [alias for alias in own if alias in allowed]
-
-
 def model_state(plan: Plan) -> dict[str, dict[str, dict[str, str]]]:
     """What the gateway says of models that are not up, or who serves in their place."""
     models: dict[str, dict[str, str]] = {}
@@ -222,3 +213,12 @@ def _list_also(plan: Plan, section: str, alias: str, entry: Access, name: str) -
 
 def _sections(platform: Platform) -> Mapping[str, Mapping[str, Access]]:
     return {"teams": platform.teams, "keys": platform.keys}
+
+
+def effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:
+    """A key of a team reaches only what the team reaches as well."""
+    own = expand(plan, models)
+    if team is None or team not in plan.settings.platform.teams:
+        return own
+    allowed = set(expand(plan, plan.settings.platform.teams[team].models))
+    return [alias for alias in own if alias in allowed]

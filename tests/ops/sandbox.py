@@ -8,8 +8,10 @@ from pathlib import Path
 
 from tests.support import PROJECT_DIR
 
+CHECKOUT = Path(__file__).parents[2]
 ROOMS = ("components", "models", "ops", "stacks")
-_FILES = ("__main__.py", "Pulumi.yaml", "Pulumi.ai-dev.yaml", "Makefile", "pyproject.toml", "requirements.lock")
+_FILES = ("Makefile", "pyproject.toml", "requirements.lock")
+_PROJECT = ("__main__.py", "Pulumi.yaml", "Pulumi.ai-dev.yaml")
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -27,8 +29,10 @@ def commit(folder: Path, message: str) -> None:
 def sandbox(folder: Path) -> Path:
     """The working tree as it is, committed as `base`."""
     for name in ROOMS:
-        shutil.copytree(PROJECT_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in _FILES:
+        shutil.copy(CHECKOUT / name, folder)
+    for name in _PROJECT:
         shutil.copy(PROJECT_DIR / name, folder)
     git(folder, "init", "--quiet")
     commit(folder, "base")

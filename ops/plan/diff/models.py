@@ -61,6 +61,8 @@ def models(old: PlanData, new: PlanData) -> Iterator[ModelDifference]:
 
 def _facts(model: Mapping[str, Any]) -> dict[str, Any]:
     fit = mapping(model, "fit")
+    if "fit" in model and model["fit"] is None and model["gpus"]:
+        fit = {"fits": False}  # its engine refuses its flags
     return {key: model[key] for key in _FACTS if key in model} | {key: fit[key] for key in _FIT if key in fit}
 
 
