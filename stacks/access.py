@@ -160,9 +160,7 @@ def _unreached(plan: Plan) -> Iterator[Notice]:
     platform = plan.settings.platform
     if not platform.keys:
         return
-    reached = {
-        alias for key in platform.keys.values() for alias in expand(plan, _effective(plan, key.models, key.team))
-    }
+    reached = {alias for key in platform.keys.values() for alias in expand(plan, effective(plan, key.models, key.team))}
     first, key = next(iter(platform.keys.items()))
     for model in registered(plan):
         if model.spec.alias not in reached:
@@ -189,7 +187,7 @@ def _rates(plan: Plan) -> Iterator[Notice]:
 def _listed_in_vain(plan: Plan) -> Iterator[Notice]:
     platform = plan.settings.platform
     for alias, key in platform.keys.items():
-        listed, reached = expand(plan, key.models), _effective(plan, key.models, key.team)
+        listed, reached = expand(plan, key.models), effective(plan, key.models, key.team)
         if not listed:
             yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
         for refused in listed:
@@ -217,7 +215,7 @@ def _sections(platform: Platform) -> Mapping[str, Mapping[str, Access]]:
     return {"teams": platform.teams, "keys": platform.keys}
 
 
-def _effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:
+def effective(plan: Plan, models: Iterable[str], team: str | None) -> list[str]:
     """A key of a team reaches only what the team reaches as well."""
     own = expand(plan, models)
     if team is None or team not in plan.settings.platform.teams:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,11 +22,14 @@ from ops.config_files import ConfigFileError, load
 from ops.engine import run_main
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
-from ops.plan.diff import PlanData, compare
-from ops.plan.diff_text import as_data, as_markdown, as_text, refused_markdown
+from ops.plan.diff.compare import compare, nothing
+from ops.plan.diff.markdown import as_markdown, refused_markdown
+from ops.plan.diff.report import as_data
+from ops.plan.diff.resources import PlanData
+from ops.plan.diff.text import as_text
 from ops.plan.text import refusal
 from stacks.admission import admit
-from stacks.problems import Problem
+from stacks.problems import Problem, masked
 from stacks.settings import RawConfig
 
 _SUFFIXES = (".json", ".yaml", ".yml")
@@ -59,9 +63,9 @@ def run_against(args: argparse.Namespace) -> int:
             # What another revision has to say is of no use beside a refusal.
             base = None if problems else finish()
     except (ConfigFileError, AgainstError) as error:
-        errors.print(f"refused: {error}", markup=False)
+        errors.print(f"refused: {masked(str(error))}", markup=False)
         if args.format == "markdown":
-            sys.stdout.write(f"### `{args.stack}`: not compared\n\n{error}\n")
+            sys.stdout.write(masked(f"### `{args.stack}`: not compared\n\n{error}\n"))
         return REFUSED
     if base is None:
         _write(args.format, text="", markdown=refused_markdown(args.stack, problems), data=new)
@@ -70,7 +74,7 @@ def run_against(args: argparse.Namespace) -> int:
     difference = compare(base.plan, new) if base.comparable else None
     _write(
         args.format,
-        text=as_text(difference, base.label, base.note, new),
+        text=as_text(difference, base.label, base.note, new, width=_width()),
         markdown=as_markdown(difference, base.label, base.note, new),
         data=as_data(difference, base.label, base.note, new),
     )
@@ -81,13 +85,19 @@ def run_against(args: argparse.Namespace) -> int:
 
 
 def _write(format_: str, *, text: str, markdown: str, data: Mapping[str, Any]) -> None:
+    """A comment is read by more people than a config file: what looks like a key is masked, wherever it stands."""
     match format_:
         case "json":
-            sys.stdout.write(json.dumps(data, indent=2) + "\n")
+            sys.stdout.write(masked(json.dumps(data, indent=2)) + "\n")
         case "markdown":
-            sys.stdout.write(markdown)
+            sys.stdout.write(masked(markdown))
         case _:
-            sys.stdout.write(text)
+            sys.stdout.write(masked(text))
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None where nobody reads the output as it is, so that lines can be searched."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _plan_here(raw: RawConfig, project_dir: Path) -> dict[str, Any]:
@@ -121,12 +131,12 @@ def _other_side(project_dir: Path, stack: str, against: str) -> Generator[Callab
 
 
 def _nothing(label: str, stack: str, note: str) -> Base:
-    return Base(label=label, plan={"project": "", "stack": stack, "resources": [], "models": []}, note=note)
+    return Base(label=label, plan=nothing(stack), note=note)
 
 
 def _checked(plan: Any, label: str, stack: str) -> Base:
     """A plan that somebody else printed."""
-    if not isinstance(plan, dict) or not {"project", "stack", "resources", "models"} <= plan.keys():
+    if not _is_plan(plan):
         raise AgainstError(f"{label} is not a plan: make one with `ops plan --stack {stack} --format json`")
     data = cast("dict[str, Any]", plan)
     if data["stack"] != stack:
@@ -139,6 +149,25 @@ def _checked(plan: Any, label: str, stack: str) -> Base:
         note = f"{label} is itself refused, so there is nothing to compare with: {told}"
         return Base(label=label, plan=data, note=note, comparable=False)
     return Base(label=label, plan=data)
+
+
+# What every version has told of each.
+_OF_RESOURCE = {"urn", "type", "inputs", "parent", "dependencies", "protect", "retainOnDelete"}
+_OF_MODEL = {"alias", "group", "state", "replicas", "gpus"}
+
+
+def _is_plan(plan: Any) -> bool:
+    if not isinstance(plan, dict) or not {"project", "stack"} <= cast("dict[str, Any]", plan).keys():
+        return False
+    data = cast("dict[str, Any]", plan)
+    return _all_tell(data.get("resources"), _OF_RESOURCE) and _all_tell(data.get("models"), _OF_MODEL)
+
+
+def _all_tell(entries: Any, keys: set[str]) -> bool:
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and keys <= cast("dict[str, Any]", entry).keys()
+        for entry in cast("list[object]", entries)
+    )
 
 
 def _saved(path: Path, stack: str) -> Base:
@@ -205,7 +234,11 @@ def _planning(tree: Path, stack: str) -> Generator[subprocess.Popen[str]]:
 def _planned(process: subprocess.Popen[str], label: str, stack: str) -> Base:
     stdout, stderr = process.communicate()
     if process.returncode in (0, REFUSED) and stdout.strip():
-        return _checked(json.loads(stdout), label, stack)
+        try:
+            plan = json.loads(stdout)
+        except ValueError:
+            plan = None  # of a version that printed something else
+        return _checked(plan, label, stack)
     last = stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {process.returncode}"
     raise AgainstError(
         f"{label} cannot be planned with the packages that are installed here ({last}). Save its plan with its own, "

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ops.engine import Registered
+from stacks.access import effective, expand
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs
-from stacks.plan import PlannedModel
+from stacks.plan import Plan, PlannedModel
+from stacks.sections import Access
 
 
 def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
                 "type": plan.gpu.machine.name,
                 "maxNodes": plan.max_gpu_nodes,
                 "slots": plan.gpu_slots,
+                "spot": plan.settings.platform.spot,
                 "reason": plan.gpu.reason,
             }
             if plan.gpu
@@ -39,6 +42,11 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
             },
         },
         "costs": _costs(bill) if bill else None,
+        "limits": {
+            "maxHourlyUsd": plan.settings.platform.max_hourly_usd,
+            "maxMonthlyUsd": plan.settings.platform.max_monthly_usd,
+        },
+        "access": _access(plan),
         "problems": [asdict(p) for p in admission.problems],
         "notices": [asdict(n) for n in admission.notices],
     }
@@ -59,15 +67,39 @@ def _resource(resource: Registered) -> dict[str, Any]:
     }
 
 
+def _access(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
+    """Teams and keys by alias: the models that they reach, and for how much."""
+    platform = plan.settings.platform
+    return {
+        "teams": {alias: _entry(team, expand(plan, team.models)) for alias, team in platform.teams.items()},
+        "keys": {
+            alias: {**_entry(key, effective(plan, key.models, key.team)), "team": key.team}
+            for alias, key in platform.keys.items()
+        },
+    }
+
+
+def _entry(access: Access, models: list[str]) -> dict[str, Any]:
+    return {
+        "models": models,
+        "maxBudgetUsd": access.max_budget_usd,
+        "budgetPeriod": access.budget_period if access.max_budget_usd else None,
+        "tokensPerMinute": access.tokens_per_minute,
+        "requestsPerMinute": access.requests_per_minute,
+    }
+
+
 def _model(model: PlannedModel) -> dict[str, Any]:
     spec, load = model.spec, model.workload
     return {
         "alias": spec.alias,
         "group": spec.group,
+        "task": spec.task.value,
         "engine": spec.engine.kind,
         "replicas": model.replicas,
         "gpus": spec.gpus,
         "state": model.state.value,
+        "fallback": model.fallback,
         "modelId": spec.model_id,
         "revision": spec.weights.revision if spec.weights else None,
         "servedName": spec.served_name,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+from tests.checkout import CHECKOUT
 
 HEAD = """from models.catalog.parts import awq, licence
 from models.engines.vllm import VllmEngine
@@ -52,10 +60,10 @@ def second(**changes: str) -> str:
 
 
 BAD = {
-    "an alias that is taken": (second(alias='"first"'), "alias 'first' is taken by models/catalog/coding.py:"),
-    "a served name that is taken": (second(served_name='"first-7b"'), "is taken by models/catalog/coding.py"),
+    "an alias that is taken": (second(alias='"first"'), "alias 'first' is taken by models/catalog/coding.py:11"),
+    "a served name that is taken": (second(served_name='"first-7b"'), "is taken by models/catalog/coding.py:11"),
     "an unknown group": (second(group='"codign"'), "there is no group 'codign'"),
-    "the name of a group": (second(alias='"retrieval"'), "is the name of a group too"),
+    "the name of a group": (second(alias='"retrieval"', served_name='"r"'), "is the name of a group too"),
     "an alias that no object can have": (second(alias='"Big_Model"'), "alias: String should match pattern"),
     "a context beyond the positions": (second(context="99999"), "exceeds the model's 32768 positions"),
     "a base without a row": (second(weights='awq("Quen", revision=None, bytes_on_disk=1)'), "has no row 'Quen'"),
@@ -63,6 +71,47 @@ BAD = {
     "a field that there is not": (second().replace("context=", "kontext="), "kontext: Extra inputs"),
     "a name that there is not": (second(licence="lizenz"), "NameError: name 'lizenz'"),
 }
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A checkout with every bad entry, the line of each, and what two commands say."""
+
+    root: Path
+    lines: dict[str, int]
+    plan: str
+    fit: str
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Broken:
+    root = tmp_path_factory.mktemp("flaws")
+    for room in ("models", "ops", "stacks", "components"):
+        shutil.copytree(CHECKOUT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__main__.py", "Pulumi.yaml"):
+        shutil.copy(CHECKOUT / name, root / name)
+    (root / "Pulumi.ai-dev.yaml").write_text(STACK)
+    catalog = root / "models" / "catalog"
+    text, lines = HEAD + ENTRY, dict[str, int]()
+    for bad, (entry, _) in BAD.items():
+        lines[bad] = text.count("\n") + 1
+        text += entry
+    (catalog / "coding.py").write_text(f"{text})\n")
+    (catalog / "retrieval.py").write_text((catalog / "retrieval.py").read_text() + "ENTRIES = (\n")
+    plan, fit = run(root, "plan"), run(root, "fit", "first")
+    assert (plan.returncode, fit.returncode) == (2, 2), plan.stderr + fit.stderr
+    return Broken(root, lines, plan.stderr, fit.stderr)
+
+
+def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", *arguments],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("bad", BAD)

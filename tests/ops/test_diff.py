@@ -6,7 +6,6 @@ import copy
 import functools
 import json
 import shutil
-import subprocess
 import sys
 import typing
 from pathlib import Path
@@ -18,11 +17,13 @@ import pytest
 
 from ops.cli import main
 from ops.plan.data import plan_data
-from ops.plan.diff import Difference, Operation, PlanDiff, compare
-from ops.plan.diff_text import COMMENT_LIMIT, as_markdown, as_text
+from ops.plan.diff.compare import PlanDiff, compare
+from ops.plan.diff.markdown import COMMENT_LIMIT, as_markdown
+from ops.plan.diff.resources import Difference, Operation
+from ops.plan.diff.text import as_text
 from ops.plan.replacements import GCP, PROVIDER, Replaces
 from stacks.admission import admit
-from tests.checkout import clone
+from tests.ops.sandbox import ROOMS, commit, git, sandbox
 from tests.support import PROJECT_DIR, config, recorded
 
 Plan = dict[str, Any]
@@ -63,7 +64,7 @@ def _one(diff: PlanDiff) -> Difference:
 
 def test_a_plan_does_not_differ_from_itself() -> None:
     diff = compare(_plan(), _plan())
-    assert (diff.differences, diff.models, diff.machines, diff.problems) == ((), (), {}, ())
+    assert (diff.differences, diff.models, diff.money.machines, diff.problems) == ((), (), {}, ())
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_plan_does_not_differ_from_itself() -> None:
         ("Deployment", "coder-chat", "spec.selector.matchLabels.x", "y", Operation.REPLACED),
         ("Deployment", "coder-chat", "metadata.name", "other", Operation.REPLACED),
         ("StatefulSet", "litellm-db", "spec.serviceName", "other", Operation.REPLACED),
-        ("Job", "litellm-migrate", "spec.template.spec.nodeName", "n", Operation.REPLACED),
+        ("Job", "litellm-migrate", "spec.template.spec.nodeName", "n", Operation.RUN_AGAIN),
         ("Job", "litellm-migrate", "spec.backoffLimit", 9, Operation.CHANGED),
         ("Service", "litellm", "spec.clusterIP", "10.0.0.1", Operation.REPLACED),
         ("PersistentVolumeClaim", "litellm-db-data", "spec.storageClassName", "other", Operation.REPLACED),
@@ -254,7 +255,7 @@ def test_a_model_whose_gpu_nobody_waits_for_may_leave(old: tuple[str, ...], new:
 def test_bringing_a_model_up_shows_its_state_and_its_price() -> None:
     old, new = _plan(), _plan("coder-chat:replicas=1")
     diff = compare(old, new)
-    before, after = diff.costs["usdPerHourNow"]
+    before, after = diff.money.costs["usdPerHourNow"]
     assert before is not None
     assert after is not None
     assert f"+${after - before:.4f}" in as_text(diff, "old", None, new)
@@ -293,23 +294,14 @@ def test_a_value_cannot_break_out_of_its_section() -> None:
 # --- the command -----------------------------------------------------------------------------------------------
 
 
-def _git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
-    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of its own: this project as `base`, and a working tree with a model up."""
-    folder = clone(tmp_path_factory.mktemp("repository"))
-    _git(folder, "init", "--quiet")
-    _git(folder, "add", "--all")
-    _git(folder, "commit", "--quiet", "--message", "base")
-    _git(folder, "tag", "base")
-    for name in ("components", "models", "ops", "stacks"):
+    folder = sandbox(tmp_path_factory.mktemp("repository"))
+    for name in ROOMS:
         shutil.rmtree(folder / name)
-    _git(folder, "commit", "--quiet", "--all", "--message", "without a program")
-    _git(folder, "tag", "without")
+    commit(folder, "without a program")
+    git(folder, "tag", "without")
     config_file = folder / "Pulumi.ai-dev.yaml"
     config_file.write_text(config_file.read_text().replace("coder-chat:replicas: 0", "coder-chat:replicas: 1"))
     return folder

@@ -1,23 +1,20 @@
-"""What lies between two plans: resources created, changed, replaced and deleted, and what that does to data. Pure.
-
-Works on what `ops plan --format json` prints, so that a plan of another revision, made by that revision's own code,
-compares with one of this. Secrets are masked in both: a changed value does not show.
-"""
+"""What happens to each resource between two plans, and to the data in it. Pure."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
 
-from components.kubernetes.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
+import yaml
+
 from ops.engine import UNKNOWN_TEXT
 from ops.plan.replacements import PROVIDER, PROVIDER_INPUTS, holds_data, replacing
-from stacks.plan import State
-from stacks.problems import Problem
 
 PlanData = Mapping[str, Any]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the quick one where libyaml is there
 
 
 class Operation(StrEnum):
@@ -26,6 +23,7 @@ class Operation(StrEnum):
     REPLACED = "replaced"
     DELETED = "deleted"
     CHANGED = "changed"
+    RUN_AGAIN = "run again"  # a Job: what it has done stays done
     CREATED = "created"
 
 
@@ -57,57 +55,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelDifference:
-    """Facts of a model that differ, by their keys in the plan. None on a side that has no such model."""
-
-    alias: str
-    facts: Mapping[str, tuple[Any, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanDiff:
-    """Two plans of one stack, compared."""
-
-    differences: tuple[Difference, ...]  # the gravest first
-    costs: Mapping[str, tuple[float | None, float | None]]  # the totals that differ or not, old and new
-    machines: Mapping[str, tuple[str, str]]  # of the pools that differ
-    models: tuple[ModelDifference, ...]
-    problems: tuple[Problem, ...]  # of the step between the two; each plan alone may be fine
-
-    @property
-    def at_risk(self) -> tuple[Difference, ...]:
-        """Those whose data is concerned."""
-        return tuple(d for d in self.differences if d.fate)
-
-    def count(self, operation: Operation) -> int:
-        """Resources that this happens to."""
-        return sum(d.operation is operation for d in self.differences)
-
-
-COST_TOTALS = ("usdPerHourNow", "idleUsdPerMonth", "worstCaseUsdPerMonth")
-_MODEL_FACTS = ("state", "replicas", "modelId", "revision", "context", "claimGib", "memoryGib", "coldStartSeconds")
-_FIT_FACTS = ("fits", "kvCacheTokens", "maxModelLen")
-
-
-def compare(old: PlanData, new: PlanData) -> PlanDiff:
-    """What goes from one plan to another does. Both are of one project and stack."""
-    olds, news = _resources(old), _resources(new)
-    found = _with_dependents([*_differences(olds, news)], olds, news)
-    order = list(Operation)
-    return PlanDiff(
-        differences=tuple(sorted(found, key=lambda d: (not d.fate, order.index(d.operation), d.kind, d.where, d.urn))),
-        costs={key: (_mapping(old, "costs").get(key), _mapping(new, "costs").get(key)) for key in COST_TOTALS},
-        machines=_machines(old, new),
-        models=tuple(_models(old, new)),
-        problems=(*_shrinks(olds, news, [model["alias"] for model in new["models"]]), *_held_slots(old, new)),
-    )
-
-
-# --- resources -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Resource:
+class Resource:
     """A resource of a plan, with what of its provider matters to it."""
 
     urn: str
@@ -128,7 +76,7 @@ class _Resource:
     @property
     def where(self) -> str:
         """Its name outside of the program, with its namespace."""
-        metadata = _mapping(self.inputs, "metadata")
+        metadata = mapping(self.inputs, "metadata")
         name = str(metadata.get("name") or self.inputs.get("name") or self.urn.rpartition("::")[2])
         return f"{metadata['namespace']}/{name}" if metadata.get("namespace") else name
 
@@ -137,7 +85,7 @@ class _Resource:
         return self.protect or self.kept or holds_data(self.type, self.inputs)
 
 
-def _resources(plan: PlanData) -> dict[str, _Resource]:
+def resources(plan: PlanData) -> dict[str, Resource]:
     """By URN, without the stack and the components, which are nothing by themselves."""
     component = f"{plan['project']}:"
     inputs = {r["urn"]: r["inputs"] for r in plan["resources"]}
@@ -148,13 +96,13 @@ def _resources(plan: PlanData) -> dict[str, _Resource]:
     }
 
 
-def _resource(data: Mapping[str, Any], provider: Mapping[str, Any]) -> _Resource:
+def _resource(data: Mapping[str, Any], provider: Mapping[str, Any]) -> Resource:
     package = data["type"].partition(":")[0]
     inputs: dict[str, Any] = dict(data["inputs"])
     inherited = PROVIDER_INPUTS.get(package, "")
     if inherited in provider and inherited not in inputs:
         inputs[PROVIDER] = {inherited: provider[inherited]}
-    return _Resource(
+    return Resource(
         urn=data["urn"],
         type=data["type"],
         inputs=data["inputs"],
@@ -168,6 +116,9 @@ def _resource(data: Mapping[str, Any], provider: Mapping[str, Any]) -> _Resource
     )
 
 
+_NAMES = ("name", "alias", "model_name")  # what elements of a list are called by
+
+
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Paths to plain values. Elements of a list go by their name where each has one; a list of plain values is one."""
     if isinstance(value, Mapping) and value:
@@ -175,17 +126,48 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{path}.{key}" if path else key)
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in cast("list[object]", value)):
         items = cast("list[Mapping[str, Any]]", value)
-        names = [item.get("name") for item in items]
-        named = all(names) and len(set(names)) == len(names)
+        called = next((key for key in _NAMES if _is_unique(items, key)), None)
         for index, item in enumerate(items):
             # The name is in the path; alone it is all there is.
-            rest = {key: inner for key, inner in item.items() if key != "name"} if named else item
-            yield from _leaves(rest or item, f"{path}[{item['name'] if named else index}]")
+            rest = {key: inner for key, inner in item.items() if key != called} if called else item
+            yield from _leaves(rest or item, f"{path}[{item[called] if called else index}]")
     else:
         yield path, value
 
 
-def _differences(olds: Mapping[str, _Resource], news: Mapping[str, _Resource]) -> Iterator[Difference]:
+def _is_unique(items: Sequence[object], key: str) -> bool:
+    names = [cast("Mapping[str, Any]", item).get(key) if isinstance(item, Mapping) else None for item in items]
+    return all(names) and len(set(map(str, names))) == len(names)
+
+
+def _inside(path: str, before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+    """What differs in a file of a ConfigMap, by its own paths; the whole value where it is no JSON and no YAML."""
+    sides = [_parsed(path, side) for side in (before, after)]
+    if any(side is None for side in sides):
+        return [(path, before, after)]
+    old, new = (dict(_leaves(side, path)) for side in sides)
+    found = [(inner, old.get(inner), new.get(inner)) for inner in dict.fromkeys([*old, *new])]
+    # Another spelling of the same content is a change as well.
+    return [change for change in found if change[1] != change[2]] or [(path, before, after)]
+
+
+def _parsed(path: str, text: Any) -> Any:
+    """None for anything that is not a JSON or YAML file with a mapping or a list in it."""
+    if not isinstance(text, str) or not path.endswith((".json", ".yaml")):
+        return None
+    try:
+        content = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_LOADER)  # noqa: S506  safe
+    except (ValueError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict | list) else None
+
+
+def differences(olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> list[Difference]:
+    """Every resource that differs, or that is replaced with another."""
+    return _with_dependents([*_differences(olds, news)], olds, news)
+
+
+def _differences(olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> Iterator[Difference]:
     appearing = {(r.type, r.where) for urn, r in news.items() if urn not in olds}
     for urn, old in olds.items():
         if urn not in news:
@@ -199,18 +181,21 @@ def _differences(olds: Mapping[str, _Resource], news: Mapping[str, _Resource]) -
             yield _changed(old, new, changes)
 
 
-def _told(operation: Operation, resource: _Resource, **more: Any) -> Difference:
+def _told(operation: Operation, resource: Resource, **more: Any) -> Difference:
     return Difference(operation=operation, urn=resource.urn, kind=resource.kind, where=resource.where, **more)
 
 
-def _changed(old: _Resource, new: _Resource, changes: tuple[Change, ...]) -> Difference:
+def _changed(old: Resource, new: Resource, changes: tuple[Change, ...]) -> Difference:
     if not any(change.replaces for change in changes):
         return _told(Operation.CHANGED, new, changes=changes)
+    if new.kind == "Job":
+        # Nothing of a Job is changed in place, and its name carries a digest of what it does.
+        return _told(Operation.RUN_AGAIN, new, changes=changes)
     fate = _fate_of_replaced(old, new, changes) if old.has_data else None
     return _told(Operation.REPLACED, new, changes=changes, fate=fate)
 
 
-def _changes(old: _Resource, new: _Resource) -> Iterator[Change]:
+def _changes(old: Resource, new: Resource) -> Iterator[Change]:
     table = replacing(new.type, new.inputs, new.provider)
     # A plan of an older version may not tell the providers.
     told = bool(old.provider and new.provider)
@@ -221,7 +206,9 @@ def _changes(old: _Resource, new: _Resource) -> Iterator[Change]:
             continue
         if any(plain == ignored or plain.startswith(f"{ignored}.") for ignored in new.ignored):
             continue
-        yield Change(path=path, old=before, new=after, replaces=table.by(plain, before, after))
+        replaces = table.by(plain, before, after)
+        for inner, one, other in _inside(path, before, after):
+            yield Change(path=inner, old=one, new=other, replaces=replaces)
 
 
 def _plain(path: str) -> str:
@@ -233,7 +220,7 @@ def _plain(path: str) -> str:
 
 
 def _with_dependents(
-    found: list[Difference], olds: Mapping[str, _Resource], news: Mapping[str, _Resource]
+    found: list[Difference], olds: Mapping[str, Resource], news: Mapping[str, Resource]
 ) -> list[Difference]:
     """Add what is replaced because something it is made from is.
 
@@ -268,7 +255,7 @@ def _with_dependents(
 # --- data ----------------------------------------------------------------------------------------------------
 
 
-def _fate_of_deleted(old: _Resource, *, moved: bool) -> str:
+def _fate_of_deleted(old: Resource, *, moved: bool) -> str:
     if moved:
         return (
             "goes on under another URN: without an alias (ResourceOptions.aliases) the engine takes it for two things, "
@@ -283,7 +270,7 @@ def _fate_of_deleted(old: _Resource, *, moved: bool) -> str:
     return f"is deleted, {_with_it(old)}"
 
 
-def _fate_of_replaced(old: _Resource, new: _Resource, changes: Sequence[Change]) -> str:
+def _fate_of_replaced(old: Resource, new: Resource, changes: Sequence[Change]) -> str:
     paths = {change.path for change in changes}
     if f"{PROVIDER}.clusterIdentifier" in paths:
         return "stays in the cluster where it is, and an empty one is made in the other"
@@ -300,7 +287,7 @@ def _fate_of_replaced(old: _Resource, new: _Resource, changes: Sequence[Change])
     return f"is deleted and made anew, {_with_it(old)}"
 
 
-def _with_it(resource: _Resource) -> str:
+def _with_it(resource: Resource) -> str:
     match resource.kind:
         case "Cluster":
             return "and every pod and every claim in it goes with it"
@@ -312,72 +299,30 @@ def _with_it(resource: _Resource) -> str:
             return "with the data on it"
 
 
-def _shrinks(olds: Mapping[str, _Resource], news: Mapping[str, _Resource], aliases: Sequence[str]) -> Iterator[Problem]:
-    """What is sized by one setting is told once: the disk, its volume and the claim on it."""
-    told: set[str] = set()
+@dataclass(frozen=True, kw_only=True)
+class Unguarded:
+    """A resource that stays, and that something no longer keeps from being deleted."""
+
+    urn: str
+    kind: str
+    where: str
+    how: str  # "no longer protected: ..."
+
+
+def unguarded(olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> Iterator[Unguarded]:
+    """What was safe from a mistake before. It is no property of the resource, so it is no change of it either."""
     for urn in sorted(olds.keys() & news.keys()):
         old, new = olds[urn], news[urn]
-        message = shrink(f"{new.kind} {new.where}", old.inputs, new.inputs)
-        if message is None:
+        if old.protect and not new.protect:
+            how = "is no longer protected: the next `pulumi up` or `pulumi destroy` may delete it"
+        elif old.kept and not new.kept:
+            how = "is no longer kept: whatever removes it from the stack deletes its data"
+        else:
             continue
-        owner = new.parent.rpartition("::")[2]
-        remedy = keep_size(claim_setting(owner) if owner in aliases else DATABASE_SETTING, old.inputs)
-        if remedy not in told:
-            told.add(remedy)
-            yield Problem(message, remedy)
+        yield Unguarded(urn=urn, kind=new.kind, where=new.where, how=how)
 
 
-def _held_slots(old: PlanData, new: PlanData) -> Iterator[Problem]:
-    """Models that leave the program while they hold what another one comes up for: Pulumi deletes last."""
-    before, after = ({m["alias"]: m for m in plan["models"] if m["state"] == State.UP} for plan in (old, new))
-    stay = {m["alias"] for m in new["models"] if m["state"] != State.DISABLED}
-    leaving = [m for alias, m in before.items() if alias not in stay and m["gpus"]]
-    coming = [alias for alias, m in after.items() if alias not in before and m["gpus"]]
-    slots = _mapping(_mapping(new, "machines"), "gpu").get("slots", 0)
-    held = sum(m["gpus"] * m["replicas"] for m in (*leaving, *after.values()))
-    if leaving and coming and held > slots:
-        names = ", ".join(m["alias"] for m in leaving)
-        yield Problem(
-            f"{names} leaves the program while it is up, and Pulumi deletes last: {', '.join(coming)} would wait for "
-            "its GPU until `pulumi up` gives up",
-            " && ".join(f"pulumi config set {m['alias']}:replicas 0" for m in leaving)
-            + f" && pulumi up   # first, with {leaving[0]['group']} still enabled",
-        )
-
-
-# --- the rest ------------------------------------------------------------------------------------------------
-
-
-def _models(old: PlanData, new: PlanData) -> Iterator[ModelDifference]:
-    before, after = ({m["alias"]: _facts(m) for m in plan["models"]} for plan in (old, new))
-    for alias in dict.fromkeys([*after, *before]):
-        one, other = before.get(alias, {}), after.get(alias, {})
-        # A plan of an older version may not know a fact: that is no change of it.
-        known = [key for key in dict.fromkeys([*other, *one]) if not (one and other) or (key in one and key in other)]
-        facts = {key: (one.get(key), other.get(key)) for key in known if one.get(key) != other.get(key)}
-        if facts:
-            yield ModelDifference(alias=alias, facts=facts)
-
-
-def _facts(model: Mapping[str, Any]) -> dict[str, Any]:
-    fit = _mapping(model, "fit")
-    return {key: model[key] for key in _MODEL_FACTS if key in model} | {
-        key: fit[key] for key in _FIT_FACTS if key in fit
-    }
-
-
-def _machines(old: PlanData, new: PlanData) -> dict[str, tuple[str, str]]:
-    pools = {"gpu": "maxNodes", "system": "nodes"}
-    shown = {
-        pool: tuple(
-            f"{m['type']} x {m[count]}" if (m := _mapping(plan, "machines").get(pool)) else "none"
-            for plan in (old, new)
-        )
-        for pool, count in pools.items()
-    }
-    return {pool: (one, other) for pool, (one, other) in shown.items() if one != other}
-
-
-def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What is below a key, empty where there is nothing or something else."""
     value = data.get(key)
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

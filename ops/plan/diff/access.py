@@ -1,0 +1,119 @@
+"""Who may use what, for how much, before and after. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ops.plan.diff.lines import LOUD_FACTOR, Line, dollars, grouped, times
+from ops.plan.diff.resources import PlanData, mapping
+
+_HOLDERS = {"team": "teams", "key": "keys"}
+_RATES = {"tokensPerMinute": "tokens a minute", "requestsPerMinute": "requests a minute"}
+_DAYS = {"h": 1 / 24, "d": 1, "mo": 30}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessDifference:
+    """A team or a key by what the plan tells of it. None on a side that has no such one."""
+
+    who: str  # "key editor"
+    old: Mapping[str, Any] | None
+    new: Mapping[str, Any] | None
+
+
+def access(old: PlanData, new: PlanData) -> tuple[AccessDifference, ...] | None:
+    """Teams and keys that differ; None where a side does not tell, as a plan of an older version."""
+    if "access" not in old or "access" not in new:
+        return None
+    return tuple(_differences(mapping(old, "access"), mapping(new, "access")))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[AccessDifference]:
+    for kind, section in _HOLDERS.items():
+        before, after = mapping(old, section), mapping(new, section)
+        for alias in dict.fromkeys([*after, *before]):
+            if before.get(alias) != after.get(alias):
+                yield AccessDifference(who=f"{kind} {alias}", old=before.get(alias), new=after.get(alias))
+
+
+# --- lines ---------------------------------------------------------------------------------------------------
+
+
+def access_lines(found: tuple[AccessDifference, ...]) -> list[Line]:
+    """A line for each thing that changes, not for each that it changes for."""
+    return grouped(line for difference in found for line in _lines(difference))
+
+
+def _lines(found: AccessDifference) -> Iterator[Line]:
+    old, new = found.old, found.new
+    if new is None:
+        yield Line(subject=found.who, text="is gone: calls with it are refused")
+        return
+    if old is None:
+        yield Line(subject=found.who, text=f"new: {_all_of(new)}")
+        return
+    yield from _budget(found.who, old, new)
+    for key, unit in _RATES.items():
+        yield from _rate(found.who, unit, old.get(key), new.get(key))
+    if old.get("team") != new.get("team"):
+        # The team's budget, rates and models bind no more.
+        yield Line(
+            subject=found.who,
+            text=f"team {old.get('team') or 'none'} -> {new.get('team') or 'none'}",
+            loud=new.get("team") is None,
+        )
+    gained = [alias for alias in new["models"] if alias not in old["models"]]
+    lost = [alias for alias in old["models"] if alias not in new["models"]]
+    if gained:
+        yield Line(subject=found.who, text=f"may now use {', '.join(gained)}")
+    if lost:
+        yield Line(subject=found.who, text=f"may no longer use {', '.join(lost)}")
+
+
+def _all_of(entry: Mapping[str, Any]) -> str:
+    team = f"in team {entry['team']}, " if entry.get("team") else ""
+    parts = [f"{team}may use {', '.join(entry['models']) or 'nothing'}", _sum(entry)]
+    parts += [f"{entry[key]:,} {unit}" for key, unit in _RATES.items() if entry.get(key)]
+    return "; ".join(parts)
+
+
+def _sum(entry: Mapping[str, Any]) -> str:
+    if entry.get("maxBudgetUsd") is None:
+        return "no budget of its own"
+    return f"{dollars(entry['maxBudgetUsd'])} a {entry['budgetPeriod']}"
+
+
+def _budget(who: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    before, after = _sum(old), _sum(new)
+    if before == after:
+        return
+    if new.get("maxBudgetUsd") is None:
+        yield Line(subject=who, text=f"budget {before} -> {after}", loud=True)
+        return
+    if old.get("budgetPeriod") == new["budgetPeriod"]:
+        before = dollars(old["maxBudgetUsd"])  # the period is told once
+    one, other = _a_day(old), _a_day(new)
+    grows = one is not None and other is not None and other > one
+    factor = times(one, other) if grows and one is not None and other is not None else ""
+    loud = one is not None and other is not None and other >= one * LOUD_FACTOR
+    yield Line(subject=who, text=f"budget {before} -> {after}{factor}", loud=loud)
+
+
+def _a_day(entry: Mapping[str, Any]) -> float | None:
+    """US dollars a day, so that budgets of two periods compare."""
+    match = re.fullmatch(r"(\d+)(h|d|mo)", str(entry.get("budgetPeriod")))
+    if match is None or entry.get("maxBudgetUsd") is None:
+        return None
+    return float(entry["maxBudgetUsd"]) / (int(match[1]) * _DAYS[match[2]])
+
+
+def _rate(who: str, unit: str, old: int | None, new: int | None) -> Iterator[Line]:
+    if old == new:
+        return
+    sides = [f"{side:,}" if side is not None else "no limit" for side in (old, new)]
+    factor = times(old, new) if old and new and new > old else ""
+    loud = old is not None and (new is None or new >= old * LOUD_FACTOR)
+    yield Line(subject=who, text=f"{sides[0]} -> {sides[1]} {unit}{factor}", loud=loud)

@@ -1,0 +1,43 @@
+"""What stands against the step from one plan to the next, each of which may be fine alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from components.kubernetes.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
+from ops.plan.diff.resources import PlanData, Resource, mapping
+from stacks.plan import State
+from stacks.problems import Problem
+
+
+def shrinks(olds: Mapping[str, Resource], news: Mapping[str, Resource], aliases: Sequence[str]) -> Iterator[Problem]:
+    """What is sized by one setting is told once: the disk, its volume and the claim on it."""
+    told: set[str] = set()
+    for urn in sorted(olds.keys() & news.keys()):
+        old, new = olds[urn], news[urn]
+        message = shrink(f"{new.kind} {new.where}", old.inputs, new.inputs)
+        if message is None:
+            continue
+        owner = new.parent.rpartition("::")[2]
+        remedy = keep_size(claim_setting(owner) if owner in aliases else DATABASE_SETTING, old.inputs)
+        if remedy not in told:
+            told.add(remedy)
+            yield Problem(message, remedy)
+
+
+def held_slots(old: PlanData, new: PlanData) -> Iterator[Problem]:
+    """Models that leave the program while they hold what another one comes up for: Pulumi deletes last."""
+    before, after = ({m["alias"]: m for m in plan["models"] if m["state"] == State.UP} for plan in (old, new))
+    stay = {m["alias"] for m in new["models"] if m["state"] != State.DISABLED}
+    leaving = [m for alias, m in before.items() if alias not in stay and m["gpus"]]
+    coming = [alias for alias, m in after.items() if alias not in before and m["gpus"]]
+    slots = mapping(mapping(new, "machines"), "gpu").get("slots", 0)
+    held = sum(m["gpus"] * m["replicas"] for m in (*leaving, *after.values()))
+    if leaving and coming and held > slots:
+        names = ", ".join(m["alias"] for m in leaving)
+        yield Problem(
+            f"{names} leaves the program while it is up, and Pulumi deletes last: {', '.join(coming)} would wait for "
+            "its GPU until `pulumi up` gives up",
+            " && ".join(f"pulumi config set {m['alias']}:replicas 0" for m in leaving)
+            + f" && pulumi up   # first, with {leaving[0]['group']} still enabled",
+        )

@@ -1,0 +1,47 @@
+"""A repository of its own with this project in it, to commit edits to and to plan."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.checkout import CHECKOUT, PROJECT_DIR
+
+ROOMS = ("components", "models", "ops", "stacks")
+_FILES = ("Makefile", "pyproject.toml", "requirements.lock")
+_PROJECT = ("__main__.py", "Pulumi.yaml", "Pulumi.ai-dev.yaml")
+
+
+def git(folder: Path, *arguments: str) -> None:
+    """As nobody in particular."""
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+def commit(folder: Path, message: str) -> None:
+    """Everything that is in the working tree."""
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+def sandbox(folder: Path) -> Path:
+    """The working tree as it is, committed as `base`."""
+    for name in ROOMS:
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in _FILES:
+        shutil.copy(CHECKOUT / name, folder)
+    for name in _PROJECT:
+        shutil.copy(PROJECT_DIR / name, folder)
+    git(folder, "init", "--quiet")
+    commit(folder, "base")
+    git(folder, "tag", "base")
+    return folder
+
+
+def edit(folder: Path, file: str, old: str, new: str) -> None:
+    """Replace one place of a file; it has to be there."""
+    path = folder / file
+    text = path.read_text()
+    assert text.count(old) == 1, f"{text.count(old)} of {old!r} in {file}"
+    path.write_text(text.replace(old, new))
