@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from models.spec import ModelSpec
 from models.tasks import TASKS
+from stacks.commands import remove_command, set_command
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice, Problem, config_path, did_you_mean, nearest
 from stacks.secrets import KEY_VALUES
@@ -73,51 +74,65 @@ def access_problems(plan: Plan) -> Iterator[Problem]:
     known = [*catalog, *{spec.group: None for spec in catalog.values()}]
     for section, entries in _sections(platform).items():
         for alias, access in entries.items():
-            key = f"{project}:{section}.{alias}.models"
-            for index, name in enumerate(access.models):
-                if name not in known:
-                    match = nearest(name, known)
-                    yield Problem(
-                        f"{key} names '{name}', which is no model and no group, so it gives nothing; "
-                        f"{did_you_mean(name, known)}",
-                        f"pulumi config set --path '{key}[{index}]' {match or known[0]}",
-                    )
+            yield from _unknown_models(project, (section, alias, "models"), access.models, known)
     for alias, key in platform.keys.items():
         path = f"{project}:keys.{alias}"
-        if key.team is not None and key.team not in platform.teams:
+        known_team = key.team is None or key.team in platform.teams
+        if key.team is not None and not known_team and not plan.settings.doubtful("teams", key.team):
+            place, match = ("keys", alias, "team"), nearest(key.team, platform.teams)
             yield Problem(
                 f"{path}.team is '{key.team}', and there is no such team; {did_you_mean(key.team, platform.teams)}"
                 if platform.teams
                 else f"{path}.team is '{key.team}', and there are no teams",
-                f"pulumi config set --path '{path}.team' {nearest(key.team, platform.teams)}"
-                if nearest(key.team, platform.teams)
-                else f"pulumi config rm --path '{path}.team'",
+                set_command(project, place, match) if match else remove_command(project, place),
             )
         team = platform.teams.get(key.team or "")
-        if key.max_budget_usd is None and (team is None or team.max_budget_usd is None):
+        doubtful = plan.settings.doubtful("keys", alias) or plan.settings.doubtful("teams", key.team or "")
+        if key.max_budget_usd is None and (team is None or team.max_budget_usd is None) and not doubtful:
             yield Problem(
                 f"{path} has no maxBudgetUsd and no team that has one, so whoever holds it may spend without end",
-                f"pulumi config set --path '{path}.maxBudgetUsd' 10",
+                set_command(project, ("keys", alias, "maxBudgetUsd"), 10),
             )
-    for alias in plan.settings.key_values - platform.keys.keys():
-        secret = config_path(project, KEY_VALUES, alias)
-        yield Problem(
-            f"the secret {secret} is the value of a key that is not in {project}:keys",
-            f"pulumi config rm --path '{secret}'",
-        )
+    for alias in sorted(plan.settings.key_values - platform.keys.keys()):
+        if not plan.settings.doubtful("keys", alias):
+            yield Problem(
+                f"the secret {config_path(project, KEY_VALUES, alias)} is the value of a key that is not in "
+                f"{project}:keys",
+                remove_command(project, (KEY_VALUES, alias)),
+            )
     yield from _fallback_problems(plan, catalog)
+
+
+def _unknown_models(
+    project: str, place: tuple[str, ...], models: Sequence[str], known: Collection[str]
+) -> Iterator[Problem]:
+    """Names that give nothing, the last first: typed in that order, no remedy moves what the next one is about."""
+    left = sum(name in known or nearest(name, known) is not None for name in models)
+    for index, name in reversed(list(enumerate(models))):
+        if name in known:
+            continue
+        match, remedy = nearest(name, known), remove_command(project, (*place, index))
+        if match or not left:  # never an empty list, which is refused as well
+            meant = set_command(project, (*place, index), match or next(iter(known)))
+            remedy = meant if match else f"{meant}   # or another model, or a group"
+            left += 1
+        yield Problem(
+            f"{config_path(project, *place)} names '{name}', which is no model and no group, so it gives nothing; "
+            f"{did_you_mean(name, known)}",
+            remedy,
+        )
 
 
 def _fallback_problems(plan: Plan, catalog: Mapping[str, ModelSpec]) -> Iterator[Problem]:
     fallbacks = {model.spec.alias: model.fallback for model in plan.models if model.fallback}
     served = {model.spec.alias for model in registered(plan)}
     for alias, target in fallbacks.items():
-        key, remove = f"{alias}:fallback", f"pulumi config rm {alias}:fallback"
+        key, remove = f"{alias}:fallback", remove_command(alias, ["fallback"])
         if target not in catalog:
             match = nearest(target, catalog)
             yield Problem(
                 f"{key} is '{target}', which is no model; {did_you_mean(target, catalog)}",
-                f"pulumi config set {key} {match}" if match else remove,
+                set_command(alias, ["fallback"], match) if match else remove,
             )
             continue
         if target not in served:
@@ -182,7 +197,7 @@ def _rates(plan: Plan) -> Iterator[Notice]:
                 yield Notice(
                     f"{project}:{section}.{alias} has a rate, and each of {platform.gateway.replicas} gateways counts "
                     "for itself: together they let that many times as much through",
-                    f"pulumi config set --path '{project}:gateway.replicas' 1",
+                    set_command(project, ("gateway", "replicas"), 1),
                 )
 
 
@@ -209,8 +224,7 @@ def _listed_in_vain(plan: Plan) -> Iterator[Notice]:
 
 
 def _list_also(plan: Plan, section: str, alias: str, entry: Access, name: str) -> str:
-    path = config_path(plan.settings.project, section, alias, "models", len(entry.models))
-    return f"pulumi config set --path '{path}' {name}"
+    return set_command(plan.settings.project, (section, alias, "models", len(entry.models)), name)
 
 
 def _sections(platform: Platform) -> Mapping[str, Mapping[str, Access]]:
