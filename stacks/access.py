@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from models.spec import ModelSpec
@@ -165,26 +166,57 @@ def _loops(alias: str, fallbacks: Mapping[str, str]) -> bool:
 
 def access_notices(plan: Plan) -> Iterator[Notice]:
     """What keys will be refused, or let through, that their config does not show."""
-    yield from _unreached(plan)
     yield from _rates(plan)
-    yield from _listed_in_vain(plan)
+    for alias, key in plan.settings.platform.keys.items():
+        if not expand(plan, key.models):
+            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
+    # One notice a list: of two that each add a name to its end, the second would replace what the first one added.
+    wanted: dict[tuple[_List, ...], dict[str, list[str]]] = {}
+    for missing in (*_unreached(plan), *_listed_in_vain(plan)):
+        wanted.setdefault(missing.lists, {}).setdefault(missing.why, []).extend(missing.names)
+    for lists, reasons in wanted.items():
+        names = list(dict.fromkeys(name for found in reasons.values() for name in found))
+        yield Notice("; ".join(reasons), " && ".join(_list_also(plan, each, names) for each in lists))
 
 
-def _unreached(plan: Plan) -> Iterator[Notice]:
-    """Aliases that no key reaches: a new one is refused to every existing key until the key lists it."""
-    platform = plan.settings.platform
-    if not platform.keys:
-        return
-    reached = {
-        alias for key in platform.keys.values() for alias in expand(plan, _effective(plan, key.models, key.team))
-    }
-    first, key = next(iter(platform.keys.items()))
-    for model in registered(plan):
-        if model.spec.alias not in reached:
-            yield Notice(
-                f"{model.spec.alias} is registered, but no key may use it: a call is refused until a key lists it",
-                _list_also(plan, "keys", first, key, model.spec.alias),
-            )
+_List = tuple[str, str]  # "keys" or "teams", and the alias
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Names that would have to be in some lists of models as well."""
+
+    lists: tuple[_List, ...]
+    names: list[str]
+    why: str
+
+
+def _unreached(plan: Plan) -> Iterator[_Missing]:
+    """Aliases that no key lists: a new one is refused to every existing key until one does."""
+    keys = plan.settings.platform.keys
+    listed = {alias for key in keys.values() for alias in expand(plan, key.models)}
+    for_key: dict[tuple[_List, ...], list[str]] = {}
+    for name in (model.spec.alias for model in registered(plan)):
+        if keys and name not in listed:
+            ways = [_ways(plan, alias, name) for alias in keys]
+            for_key.setdefault(min(ways, key=len), []).append(name)
+    for lists, names in for_key.items():
+        they, them = ("is", "it") if len(names) == 1 else ("are", "them")
+        yield _Missing(
+            lists,
+            names,
+            f"{', '.join(names)} {they} registered, but no key may use {them}: a call is refused until a key lists "
+            f"{them}",
+        )
+
+
+def _ways(plan: Plan, alias: str, name: str) -> tuple[_List, ...]:
+    """The lists that have to name a model so that a key reaches it."""
+    key, teams = plan.settings.platform.keys[alias], plan.settings.platform.teams
+    lists: list[_List] = [] if name in expand(plan, key.models) else [("keys", alias)]
+    if key.team in teams and name not in expand(plan, teams[key.team].models):
+        lists.append(("teams", key.team))
+    return tuple(lists)
 
 
 def _rates(plan: Plan) -> Iterator[Notice]:
@@ -201,30 +233,35 @@ def _rates(plan: Plan) -> Iterator[Notice]:
                 )
 
 
-def _listed_in_vain(plan: Plan) -> Iterator[Notice]:
-    platform = plan.settings.platform
-    for alias, key in platform.keys.items():
-        listed, reached = expand(plan, key.models), _effective(plan, key.models, key.team)
-        if not listed:
-            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
-        for refused in listed:
-            if refused not in reached and key.team:
-                yield Notice(
-                    f"key {alias} lists {refused}, and its team {key.team} does not: a call is refused until the team "
-                    "lists it too",
-                    _list_also(plan, "teams", key.team, platform.teams[key.team], refused),
-                )
+def _listed_in_vain(plan: Plan) -> Iterator[_Missing]:
+    """What a key lists and its team does not, and fallbacks that a key does not reach."""
+    for alias, key in plan.settings.platform.keys.items():
+        reached = _effective(plan, key.models, key.team)
+        if key.team and (refused := [name for name in expand(plan, key.models) if name not in reached]):
+            them = "it" if len(refused) == 1 else "them"
+            yield _Missing(
+                (("teams", key.team),),
+                refused,
+                f"key {alias} lists {', '.join(refused)}, and its team {key.team} does not: a call is refused until "
+                f"the team lists {them} too",
+            )
         for model in registered(plan):
             if model.spec.alias in reached and model.fallback and model.fallback not in reached:
-                yield Notice(
+                yield _Missing(
+                    _ways(plan, alias, model.fallback),
+                    [model.fallback],
                     f"key {alias} may use {model.spec.alias} but not its fallback {model.fallback}: while "
                     f"{model.spec.alias} is off, it gets the error instead",
-                    _list_also(plan, "keys", alias, key, model.fallback),
                 )
 
 
-def _list_also(plan: Plan, section: str, alias: str, entry: Access, name: str) -> str:
-    return set_command(plan.settings.project, (section, alias, "models", len(entry.models)), name)
+def _list_also(plan: Plan, where: _List, names: Sequence[str]) -> str:
+    section, alias = where
+    there = len(_sections(plan.settings.platform)[section][alias].models)
+    project = plan.settings.project
+    return " && ".join(
+        set_command(project, (section, alias, "models", there + n), name) for n, name in enumerate(names)
+    )
 
 
 def _sections(platform: Platform) -> Mapping[str, Mapping[str, Access]]:

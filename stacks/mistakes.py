@@ -28,12 +28,13 @@ Trail = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """A section as config has it, and the models and groups that lists in it may name."""
+    """A section as config has it, and the groups and models that it may name."""
 
     cls: type[Section]
     namespace: str
     values: Mapping[str, Any]  # JSON is decoded
-    names: Collection[str] = ()
+    groups: Collection[str] = ()
+    models: Collection[str] = ()
 
     def free(self, place: Place) -> bool:
         """Whether nothing is there yet."""
@@ -49,22 +50,28 @@ class Source:
 
     def takes(self, place: Place, value: object) -> bool:
         """Whether a value would be valid at a place, whatever else is wrong."""
-        changed: Any = copy.deepcopy(dict(self.values))
-        inner = changed
         try:
-            for part, after in zip(place, (*place[1:], None), strict=True):
-                if after is None:
-                    inner[part] = value
-                elif isinstance(inner, dict):
-                    inner = cast("dict[Any, Any]", inner).setdefault(part, {})
-                else:
-                    inner = inner[part]
-            self.cls.model_validate(changed)
+            self.cls.model_validate(_put(dict(self.values), place, value))
         except ValidationError as failure:
             return not any(error["loc"][: len(place)] == tuple(place) for error in failure.errors())
-        except (TypeError, KeyError, IndexError):
+        except (TypeError, ValueError):
             return False
         return True
+
+
+def _put(holder: Any, place: Place, value: object) -> Any:
+    """A copy with a value at a place. Raises TypeError or ValueError where the CLI could not set it."""
+    if not place:
+        return value
+    part, *rest = place
+    if isinstance(part, int):
+        items: list[Any] = [*(holder or [])]
+        if isinstance(holder, str | dict) or part > len(items):
+            raise TypeError
+        there = items[part] if part < len(items) else None
+        return [*items[:part], _put(there, rest, value), *items[part + 1 :]]
+    names: dict[str, Any] = dict(holder or {})
+    return {**names, part: _put(names.get(part), rest, value)}
 
 
 def section(cls: type[S], source: Source) -> tuple[S, list[Problem], frozenset[Trail]]:
@@ -94,8 +101,15 @@ def whole_section(cls: type[S], source: Source) -> tuple[S | None, list[Problem]
 
 
 def _in_order(failure: ValidationError) -> list[ErrorDetails]:
-    """The last of a list first: typed one after the other, no remedy moves what the next one is about."""
-    return sorted(failure.errors(), key=lambda error: -last if isinstance(last := error["loc"][-1], int) else 0)
+    """Errors so that their remedies can be typed one after the other, and none undoes another.
+
+    The last of a list comes first, since to remove one moves what follows it. What is in an entry is left out where
+    the entry's name is refused: it moves, or goes, with all that is in it.
+    """
+    errors = failure.errors()
+    refused = [error["loc"][:-1] for error in errors if error["loc"][-1] == "[key]"]
+    apart = [e for e in errors if e["loc"][-1] == "[key]" or not any(e["loc"][: len(r)] == r for r in refused)]
+    return sorted(apart, key=lambda error: -last if isinstance(last := error["loc"][-1], int) else 0)
 
 
 def _drop(values: dict[str, Any], loc: Trail) -> None:
@@ -125,6 +139,10 @@ def _problem(source: Source, error: ErrorDetails) -> Problem:
     kind, loc = error["type"], error["loc"]
     if kind == "extra_forbidden":
         return _unknown(source, loc, error["input"])
+    if loc[0] == "groups" and len(loc) > 1 and loc[1] not in source.groups:
+        return Problem(
+            no_group(source.namespace, str(loc[1]), source.groups), remove_command(source.namespace, loc[:2])
+        )
     if loc[-1] == "[key]":  # so pydantic says that a name is refused
         return _bad_name(source, loc[:-1], error)
     if loc[-1] == "models" and kind in _NO_MODELS:
@@ -220,6 +238,14 @@ def _unknown(source: Source, place: Trail, value: object) -> Problem:
     )
 
 
+def no_group(namespace: str, name: str, groups: Collection[str]) -> str:
+    """That there is no such group."""
+    return (
+        f"{config_path(namespace, 'groups', name)}: there is no group '{name}' in models/catalog.py, so nothing is "
+        f"enabled; {did_you_mean(name, groups)}"
+    )
+
+
 def _bad_name(source: Source, place: Trail, error: ErrorDetails) -> Problem:
     """A name that an operator chose, or that has to be one of a list, and cannot be one."""
     meant = _meant(error)
@@ -262,10 +288,10 @@ def _models(source: Source, place: Place, wrong: object) -> str:
     """List the models and groups that were named, or the first group as an example."""
     spelt = _json(wrong)
     words = re.findall(r"[\w.-]+", json.dumps(spelt if isinstance(spelt, list | str) else None))
-    named = dict.fromkeys(name for word in words if (name := nearest(word, source.names)))
+    named = dict.fromkeys(name for word in words if (name := nearest(word, [*source.groups, *source.models])))
     if named:
         return set_commands(source.namespace, place, list(named)) or ""
-    example = set_command(source.namespace, (*place, 0), next(iter(source.names), "<model>"))
+    example = set_command(source.namespace, (*place, 0), next(iter(source.groups), "<model>"))
     return f"{example}   # or another group, or a model"
 
 

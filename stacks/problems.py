@@ -12,6 +12,11 @@ def masked(text: str) -> str:
     return re.sub(r"(sk-|hf_)[A-Za-z0-9_-]{8,}", r"\1...", text)
 
 
+def _without_keys(remedy: str) -> str:
+    hidden = masked(remedy)
+    return hidden if hidden == remedy else f"{hidden}   # what `...` hides looks like a key: type it as it stands there"
+
+
 @dataclass(frozen=True)
 class Problem:
     """Why nothing is deployed: the value and its consequence, and the command that mends it."""
@@ -21,7 +26,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", masked(self.message))
-        object.__setattr__(self, "remedy", masked(self.remedy))
+        object.__setattr__(self, "remedy", _without_keys(self.remedy))
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}"
@@ -36,6 +41,7 @@ class Notice:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", masked(self.message))
+        object.__setattr__(self, "remedy", self.remedy and _without_keys(self.remedy))
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message

@@ -19,7 +19,7 @@ import pulumi
 from models.catalog import Group
 from models.spec import ModelSpec
 from stacks.commands import remove_command, set_command, set_commands
-from stacks.mistakes import Source, shown, whole_section
+from stacks.mistakes import Source, no_group, shown, whole_section
 from stacks.mistakes import section as validated
 from stacks.problems import Problem, config_path, did_you_mean, masked, nearest
 from stacks.secrets import KEY_VALUES, SECRETS, SecretKey, key_value
@@ -99,9 +99,8 @@ def parse(
     sections.pop("pulumi", None)  # the engine's own
     problems = list(_secret_problems(raw, own))
 
-    names = [*groups, *catalog]
     own = {key: value for key, value in own.items() if key not in {*SECRETS, KEY_VALUES}}
-    platform, found, left_out = _section(Platform, raw.project, own, names)
+    platform, found, left_out = _section(Platform, raw.project, own, groups, catalog)
     problems += found
     problems += _group_problems(raw.project, platform, groups)
 
@@ -142,7 +141,11 @@ def parse(
 
 
 def _section(
-    cls: type[S], namespace: str, values: Mapping[str, str], names: Collection[str] = ()
+    cls: type[S],
+    namespace: str,
+    values: Mapping[str, str],
+    groups: Collection[str] = (),
+    models: Collection[str] = (),
 ) -> tuple[S, list[Problem], frozenset[tuple[int | str, ...]]]:
     """The section with what is invalid left out, a problem for each of those, and where they were."""
     problems: list[Problem] = []
@@ -156,7 +159,7 @@ def _section(
                 remove = remove_command(namespace, [key])
                 problems.append(Problem(f"{namespace}:{key} is not valid JSON: {error}", remove))
                 del decoded[key]
-    section, found, left_out = validated(cls, Source(cls, namespace, decoded, names))
+    section, found, left_out = validated(cls, Source(cls, namespace, decoded, groups, models))
     return section, problems + found, left_out | {(key,) for key in values.keys() - decoded.keys()}
 
 
@@ -168,11 +171,7 @@ def _group_problems(project: str, platform: Platform, groups: Mapping[str, Group
             remedy = remove_command(project, place)
             if meant and meant not in platform.groups and not (enabled and groups[meant].unavailable):
                 remedy += f" && {set_command(project, ('groups', meant), enabled)}"
-            yield Problem(
-                f"{key}: there is no group '{name}' in models/catalog.py, so nothing is enabled; "
-                f"{did_you_mean(name, groups)}",
-                remedy,
-            )
+            yield Problem(no_group(project, name, groups), remedy)
         elif enabled and (reason := groups[name].unavailable):
             remedy = set_command(project, place, value=False)
             yield Problem(f"{key} is true, but the group cannot be enabled: {reason}", remedy)
