@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from models.spec import ModelSpec
 from models.tasks import TASKS
+from stacks.commands import remove_command, set_command
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice, Problem, config_path, did_you_mean, nearest
 from stacks.secrets import KEY_VALUES
@@ -73,51 +75,65 @@ def access_problems(plan: Plan) -> Iterator[Problem]:
     known = [*catalog, *{spec.group: None for spec in catalog.values()}]
     for section, entries in _sections(platform).items():
         for alias, access in entries.items():
-            key = f"{project}:{section}.{alias}.models"
-            for index, name in enumerate(access.models):
-                if name not in known:
-                    match = nearest(name, known)
-                    yield Problem(
-                        f"{key} names '{name}', which is no model and no group, so it gives nothing; "
-                        f"{did_you_mean(name, known)}",
-                        f"pulumi config set --path '{key}[{index}]' {match or known[0]}",
-                    )
+            yield from _unknown_models(project, (section, alias, "models"), access.models, known)
     for alias, key in platform.keys.items():
         path = f"{project}:keys.{alias}"
-        if key.team is not None and key.team not in platform.teams:
+        known_team = key.team is None or key.team in platform.teams
+        if key.team is not None and not known_team and not plan.settings.doubtful("teams", key.team):
+            place, match = ("keys", alias, "team"), nearest(key.team, platform.teams)
             yield Problem(
                 f"{path}.team is '{key.team}', and there is no such team; {did_you_mean(key.team, platform.teams)}"
                 if platform.teams
                 else f"{path}.team is '{key.team}', and there are no teams",
-                f"pulumi config set --path '{path}.team' {nearest(key.team, platform.teams)}"
-                if nearest(key.team, platform.teams)
-                else f"pulumi config rm --path '{path}.team'",
+                set_command(project, place, match) if match else remove_command(project, place),
             )
         team = platform.teams.get(key.team or "")
-        if key.max_budget_usd is None and (team is None or team.max_budget_usd is None):
+        doubtful = plan.settings.doubtful("keys", alias) or plan.settings.doubtful("teams", key.team or "")
+        if key.max_budget_usd is None and (team is None or team.max_budget_usd is None) and not doubtful:
             yield Problem(
                 f"{path} has no maxBudgetUsd and no team that has one, so whoever holds it may spend without end",
-                f"pulumi config set --path '{path}.maxBudgetUsd' 10",
+                set_command(project, ("keys", alias, "maxBudgetUsd"), 10),
             )
-    for alias in plan.settings.key_values - platform.keys.keys():
-        secret = config_path(project, KEY_VALUES, alias)
-        yield Problem(
-            f"the secret {secret} is the value of a key that is not in {project}:keys",
-            f"pulumi config rm --path '{secret}'",
-        )
+    for alias in sorted(plan.settings.key_values - platform.keys.keys()):
+        if not plan.settings.doubtful("keys", alias):
+            yield Problem(
+                f"the secret {config_path(project, KEY_VALUES, alias)} is the value of a key that is not in "
+                f"{project}:keys",
+                remove_command(project, (KEY_VALUES, alias)),
+            )
     yield from _fallback_problems(plan, catalog)
+
+
+def _unknown_models(
+    project: str, place: tuple[str, ...], models: Sequence[str], known: Collection[str]
+) -> Iterator[Problem]:
+    """Names that give nothing, the last first: typed in that order, no remedy moves what the next one is about."""
+    left = sum(name in known or nearest(name, known) is not None for name in models)
+    for index, name in reversed(list(enumerate(models))):
+        if name in known:
+            continue
+        match, remedy = nearest(name, known), remove_command(project, (*place, index))
+        if match or not left:  # never an empty list, which is refused as well
+            meant = set_command(project, (*place, index), match or next(iter(known)))
+            remedy = meant if match else f"{meant}   # or another model, or a group"
+            left += 1
+        yield Problem(
+            f"{config_path(project, *place)} names '{name}', which is no model and no group, so it gives nothing; "
+            f"{did_you_mean(name, known)}",
+            remedy,
+        )
 
 
 def _fallback_problems(plan: Plan, catalog: Mapping[str, ModelSpec]) -> Iterator[Problem]:
     fallbacks = {model.spec.alias: model.fallback for model in plan.models if model.fallback}
     served = {model.spec.alias for model in registered(plan)}
     for alias, target in fallbacks.items():
-        key, remove = f"{alias}:fallback", f"pulumi config rm {alias}:fallback"
+        key, remove = f"{alias}:fallback", remove_command(alias, ["fallback"])
         if target not in catalog:
             match = nearest(target, catalog)
             yield Problem(
                 f"{key} is '{target}', which is no model; {did_you_mean(target, catalog)}",
-                f"pulumi config set {key} {match}" if match else remove,
+                set_command(alias, ["fallback"], match) if match else remove,
             )
             continue
         if target not in served:
@@ -150,24 +166,57 @@ def _loops(alias: str, fallbacks: Mapping[str, str]) -> bool:
 
 def access_notices(plan: Plan) -> Iterator[Notice]:
     """What keys will be refused, or let through, that their config does not show."""
-    yield from _unreached(plan)
     yield from _rates(plan)
-    yield from _listed_in_vain(plan)
+    for alias, key in plan.settings.platform.keys.items():
+        if not expand(plan, key.models):
+            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
+    # One notice a list: of two that each add a name to its end, the second would replace what the first one added.
+    wanted: dict[tuple[_List, ...], dict[str, list[str]]] = {}
+    for missing in (*_unreached(plan), *_listed_in_vain(plan)):
+        wanted.setdefault(missing.lists, {}).setdefault(missing.why, []).extend(missing.names)
+    for lists, reasons in wanted.items():
+        names = list(dict.fromkeys(name for found in reasons.values() for name in found))
+        yield Notice("; ".join(reasons), " && ".join(_list_also(plan, each, names) for each in lists))
 
 
-def _unreached(plan: Plan) -> Iterator[Notice]:
-    """Aliases that no key reaches: a new one is refused to every existing key until the key lists it."""
-    platform = plan.settings.platform
-    if not platform.keys:
-        return
-    reached = {alias for key in platform.keys.values() for alias in expand(plan, effective(plan, key.models, key.team))}
-    first, key = next(iter(platform.keys.items()))
-    for model in registered(plan):
-        if model.spec.alias not in reached:
-            yield Notice(
-                f"{model.spec.alias} is registered, but no key may use it: a call is refused until a key lists it",
-                _list_also(plan, "keys", first, key, model.spec.alias),
-            )
+_List = tuple[str, str]  # "keys" or "teams", and the alias
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Names that would have to be in some lists of models as well."""
+
+    lists: tuple[_List, ...]
+    names: list[str]
+    why: str
+
+
+def _unreached(plan: Plan) -> Iterator[_Missing]:
+    """Aliases that no key lists: a new one is refused to every existing key until one does."""
+    keys = plan.settings.platform.keys
+    listed = {alias for key in keys.values() for alias in expand(plan, key.models)}
+    for_key: dict[tuple[_List, ...], list[str]] = {}
+    for name in (model.spec.alias for model in registered(plan)):
+        if keys and name not in listed:
+            ways = [_ways(plan, alias, name) for alias in keys]
+            for_key.setdefault(min(ways, key=len), []).append(name)
+    for lists, names in for_key.items():
+        they, them = ("is", "it") if len(names) == 1 else ("are", "them")
+        yield _Missing(
+            lists,
+            names,
+            f"{', '.join(names)} {they} registered, but no key may use {them}: a call is refused until a key lists "
+            f"{them}",
+        )
+
+
+def _ways(plan: Plan, alias: str, name: str) -> tuple[_List, ...]:
+    """The lists that have to name a model so that a key reaches it."""
+    key, teams = plan.settings.platform.keys[alias], plan.settings.platform.teams
+    lists: list[_List] = [] if name in expand(plan, key.models) else [("keys", alias)]
+    if key.team in teams and name not in expand(plan, teams[key.team].models):
+        lists.append(("teams", key.team))
+    return tuple(lists)
 
 
 def _rates(plan: Plan) -> Iterator[Notice]:
@@ -180,35 +229,39 @@ def _rates(plan: Plan) -> Iterator[Notice]:
                 yield Notice(
                     f"{project}:{section}.{alias} has a rate, and each of {platform.gateway.replicas} gateways counts "
                     "for itself: together they let that many times as much through",
-                    f"pulumi config set --path '{project}:gateway.replicas' 1",
+                    set_command(project, ("gateway", "replicas"), 1),
                 )
 
 
-def _listed_in_vain(plan: Plan) -> Iterator[Notice]:
-    platform = plan.settings.platform
-    for alias, key in platform.keys.items():
-        listed, reached = expand(plan, key.models), effective(plan, key.models, key.team)
-        if not listed:
-            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
-        for refused in listed:
-            if refused not in reached and key.team:
-                yield Notice(
-                    f"key {alias} lists {refused}, and its team {key.team} does not: a call is refused until the team "
-                    "lists it too",
-                    _list_also(plan, "teams", key.team, platform.teams[key.team], refused),
-                )
+def _listed_in_vain(plan: Plan) -> Iterator[_Missing]:
+    """What a key lists and its team does not, and fallbacks that a key does not reach."""
+    for alias, key in plan.settings.platform.keys.items():
+        reached = effective(plan, key.models, key.team)
+        if key.team and (refused := [name for name in expand(plan, key.models) if name not in reached]):
+            them = "it" if len(refused) == 1 else "them"
+            yield _Missing(
+                (("teams", key.team),),
+                refused,
+                f"key {alias} lists {', '.join(refused)}, and its team {key.team} does not: a call is refused until "
+                f"the team lists {them} too",
+            )
         for model in registered(plan):
             if model.spec.alias in reached and model.fallback and model.fallback not in reached:
-                yield Notice(
+                yield _Missing(
+                    _ways(plan, alias, model.fallback),
+                    [model.fallback],
                     f"key {alias} may use {model.spec.alias} but not its fallback {model.fallback}: while "
                     f"{model.spec.alias} is off, it gets the error instead",
-                    _list_also(plan, "keys", alias, key, model.fallback),
                 )
 
 
-def _list_also(plan: Plan, section: str, alias: str, entry: Access, name: str) -> str:
-    path = config_path(plan.settings.project, section, alias, "models", len(entry.models))
-    return f"pulumi config set --path '{path}' {name}"
+def _list_also(plan: Plan, where: _List, names: Sequence[str]) -> str:
+    section, alias = where
+    there = len(_sections(plan.settings.platform)[section][alias].models)
+    project = plan.settings.project
+    return " && ".join(
+        set_command(project, (section, alias, "models", there + n), name) for n, name in enumerate(names)
+    )
 
 
 def _sections(platform: Platform) -> Mapping[str, Mapping[str, Access]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,11 @@ from dataclasses import dataclass
 def masked(text: str) -> str:
     """Without what looks like a key: one that was pasted into the wrong place is no reason to show it in a log too."""
     return re.sub(r"(sk-|hf_)[A-Za-z0-9_-]{8,}", r"\1...", text)
+
+
+def _without_keys(remedy: str) -> str:
+    hidden = masked(remedy)
+    return hidden if hidden == remedy else f"{hidden}   # what `...` hides looks like a key: type it as it stands there"
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", masked(self.message))
-        object.__setattr__(self, "remedy", masked(self.remedy))
+        object.__setattr__(self, "remedy", _without_keys(self.remedy))
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}"
@@ -37,12 +41,13 @@ class Notice:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", masked(self.message))
+        object.__setattr__(self, "remedy", self.remedy and _without_keys(self.remedy))
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
 
 
-def config_path(namespace: str, first: str, *rest: str | int) -> str:
+def config_path(namespace: str, first: str | int, *rest: str | int) -> str:
     """A key of config, or a place inside one, as `pulumi config --path` takes it: `ai-platform:keys.ci.models[0]`."""
     path = f"{namespace}:{first}"
     for part in rest:
@@ -56,15 +61,52 @@ def config_path(namespace: str, first: str, *rest: str | int) -> str:
     return path
 
 
+def near(word: str, known: Iterable[str]) -> list[str]:
+    """The known names that a misspelt one may stand for: the closest, or all that are equally close.
+
+    Capitals and punctuation count for nothing, one letter in four may be wrong, and a name may be cut short. A number
+    is never taken for another one: `g2-standard-3` is not nearly `g2-standard-32`.
+    """
+    found = {name: _distance(_plain(word), _plain(name)) for name in dict.fromkeys(known)}
+    close = {name: distance for name, distance in found.items() if distance is not None}
+    return [name for name, distance in close.items() if distance == min(close.values())]
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name closest to a misspelt one, or None if nothing is close."""
-    matches = difflib.get_close_matches(word.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
-    return next((k for k in known if matches and k.lower() == matches[0]), None)
+    """The one known name that a misspelt one stands for, or None where none is close, or several are."""
+    names = near(word, known)
+    return names[0] if len(names) == 1 else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'coder-chat'?`, or the whole list where nothing is close."""
+    """`did you mean 'coder-chat'?`, or the whole list where nothing is close."""
     names = list(known)
-    if match := nearest(word, names):
-        return f"did you mean '{match}'?"
-    return f"known: {', '.join(sorted(names))}"
+    if matches := [f"'{match}'" for match in near(word, names)]:
+        *others, last = matches
+        return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"
+    return f"known: {', '.join(names)}" if names else "there are none"
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", word.lower())
+
+
+_SHORT = 4  # letters; what is shorter is cut short of anything
+
+
+def _distance(word: str, name: str) -> int | None:
+    """Letters wrong, missing, too many or swapped with the next; None if that is too many for the same name."""
+    if not word or re.findall(r"\d+", word) != re.findall(r"\d+", name):
+        return None
+    shorter, longer = sorted((word, name), key=len)
+    if longer.startswith(shorter) and len(shorter) >= max(_SHORT, len(longer) / 2):
+        return min(1, len(longer) - len(shorter))
+    before, row = list[int](), list(range(len(name) + 1))
+    for i, a in enumerate(word, 1):
+        before, last, row = row, before, [i]
+        for j, b in enumerate(name, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == name[j - 2] and b == word[i - 2]:
+                cost = min(cost, last[j - 2] + 1)  # swapped
+            row.append(cost)
+    return row[-1] if row[-1] <= len(longer) // 4 else None

@@ -16,28 +16,49 @@ from models.facts import Evidence, Source, Throughput
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
 from models.prices import Item
 from models.spec import ModelSpec
-from stacks.problems import did_you_mean, nearest
+from stacks.problems import did_you_mean, near
 
 # --- values as config has them: strings, or what a JSON object holds -----------------------------------------
 
 
+class WrongValueError(ValueError):
+    """A value that is refused, with the values that may have been meant by it."""
+
+    def __init__(self, reason: str, *meant: str) -> None:
+        super().__init__(reason)
+        self.meant = meant
+
+
 def _whole(value: object) -> object:
     if isinstance(value, bool | float) or (isinstance(value, str) and not re.fullmatch(r"-?\d+", value)):
-        raise ValueError("must be a whole number")
+        # In quotes, with a separator of thousands, or as a fraction of nothing: still the same number.
+        match = re.fullmatch(r"(\d+|\d{1,3}(?:[,_]\d{3})+)(?:\.0+)?", str(value).strip("'\" "))
+        meant = [re.sub(r"\D", "", match[1])] if match and not isinstance(value, bool) else []
+        raise WrongValueError("must be a whole number", *meant)
     return value
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        if isinstance(value, str):
+            float(value)
+    except ValueError:
+        match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)(?: ?(?:\$|usd))?", str(value).strip("'\" "), re.IGNORECASE)
+        raise WrongValueError("must be a number", *([match[1]] if match else [])) from None
     return value
+
+
+_YES, _NO = ("true", "yes", "y", "on", "1", "enabled"), ("false", "no", "n", "off", "0", "disabled")
 
 
 def _truth(value: object) -> object:
     # The CLI hands over "true" and "false"; anything softer (yes, on, 1) is as likely a mistake.
     if value is True or value is False or value in ("true", "false"):
         return value
-    raise ValueError("must be true or false")
+    said = str(value).strip("'\" ").lower()
+    raise WrongValueError("must be true or false", *(["true"] if said in _YES else ["false"] if said in _NO else []))
 
 
 def _one_of(names: Collection[str], otherwise: str) -> AfterValidator:
@@ -45,7 +66,7 @@ def _one_of(names: Collection[str], otherwise: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if value not in names:
-            raise ValueError(f"{otherwise}; {did_you_mean(value, names)}")
+            raise WrongValueError(f"{otherwise}; {did_you_mean(value, names)}", *near(value, names))
         return value
 
     return AfterValidator(check)
@@ -72,8 +93,10 @@ def _period(value: str) -> str:
     if (unit == "h" and 24 % number == 0) or (unit == "d" and number <= _MAX_DAYS) or value == "1mo":
         return value
     hours = number * {"s": 1 / 3600, "m": 1 / 60, "h": 1, "d": 24, "mo": 30 * 24}[unit]
-    near = f"{min(round(hours / 24), _MAX_DAYS)}d" if hours > 24 else f"{max(h for h in _HOURS if h <= max(hours, 1))}h"
-    raise ValueError(f"the gateway does not keep that period, and would let more be spent; did you mean '{near}'?")
+    kept = f"{min(round(hours / 24), _MAX_DAYS)}d" if hours > 24 else f"{max(h for h in _HOURS if h <= max(hours, 1))}h"
+    raise WrongValueError(
+        f"the gateway does not keep that period, and would let more be spent; did you mean '{kept}'?", kept
+    )
 
 
 _MAX_DAYS = 3650
@@ -108,18 +131,7 @@ class Gateway(Section):
     database_gib: Annotated[Whole, Field(ge=10, le=64_000)] = 10
 
 
-def _priced(*known: str) -> AfterValidator:
-    """Keys are items of the price list."""
-
-    def check(prices: dict[str, float]) -> dict[str, float]:
-        for item in prices:
-            if item not in known:
-                raise ValueError(f"'{item}' has no price here; nearest: {nearest(item, known) or ', '.join(known)}")
-        return prices
-
-    return AfterValidator(check)
-
-
+Usd = Annotated[Number, Field(ge=0)]
 _MACHINES = (*G2_MACHINES, *SYSTEM_MACHINES)
 
 
@@ -127,13 +139,20 @@ class Prices(Section):
     """`ai-platform:prices.*`: US dollars in place of the list's, in the region of the stack."""
 
     as_of: Annotated[date, BeforeValidator(_day)] | None = None
-    on_demand: Annotated[dict[str, Annotated[Number, Field(ge=0)]], _priced(*_MACHINES, *Item)] = {}
-    spot: Annotated[dict[str, Annotated[Number, Field(ge=0)]], _priced(*_MACHINES)] = {}
+    on_demand: dict[Annotated[str, _one_of((*_MACHINES, *Item), "has no price here")], Usd] = {}
+    spot: dict[Annotated[str, _one_of(_MACHINES, "has no price here")], Usd] = {}
+
+
+_ALIAS = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
 
 def _alias(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
-        raise ValueError("must be lower-case letters, digits and dashes, at most 63, with no dash at its ends")
+    if not re.fullmatch(_ALIAS, value):
+        meant = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
+        raise WrongValueError(
+            "must be lower-case letters, digits and dashes, at most 63, with no dash at its ends",
+            *([meant] if re.fullmatch(_ALIAS, meant) else []),
+        )
     return value
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Any, TypeVar, cast
 
 import pulumi
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from models.catalog import GROUPS, Group
+from models.catalog import Group
 from models.spec import ModelSpec
+from stacks.commands import remove_command, set_command, set_commands
+from stacks.mistakes import Source, no_group, shown, whole_section
+from stacks.mistakes import section as validated
 from stacks.problems import Problem, config_path, did_you_mean, masked, nearest
 from stacks.secrets import KEY_VALUES, SECRETS, SecretKey, key_value
 from stacks.sections import Gcp, Overrides, Platform, Section, overrides_of
@@ -54,6 +54,12 @@ class Settings:
     models: Mapping[str, Overrides]  # by alias, of those that config mentions
     secrets: frozenset[str]  # keys of the secrets that are set
     key_values: frozenset[str] = frozenset()  # aliases of the virtual keys whose value is set
+    # Places in `platform` that were left out. What follows from that alone is no problem of its own.
+    left_out: frozenset[tuple[int | str, ...]] = frozenset()
+
+    def doubtful(self, section: str, alias: str) -> bool:
+        """Whether a team or key, or anything in it, was left out."""
+        return any(place[:2] in ((section, alias), (section,)) for place in self.left_out)
 
 
 def read() -> RawConfig:
@@ -93,13 +99,16 @@ def parse(
     sections.pop("pulumi", None)  # the engine's own
     problems = list(_secret_problems(raw, own))
 
-    platform, found = _section(Platform, raw.project, {k: v for k, v in own.items() if k not in {*SECRETS, KEY_VALUES}})
+    own = {key: value for key, value in own.items() if key not in {*SECRETS, KEY_VALUES}}
+    platform, found, left_out = _section(Platform, raw.project, own, groups, catalog)
     problems += found
     problems += _group_problems(raw.project, platform, groups)
 
     gcp: Gcp | None = None
-    if platform.target == "gke":
-        gcp, found = _gcp(gcp_values)
+    if ("target",) in left_out:
+        gcp, _ = whole_section(Gcp, Source(Gcp, "gcp", gcp_values))
+    elif platform.target == "gke":
+        gcp, found = whole_section(Gcp, Source(Gcp, "gcp", gcp_values))
         problems += found
     else:
         problems += [
@@ -114,23 +123,31 @@ def parse(
     for namespace, values in sections.items():
         if namespace in catalog:
             cls = overrides_of(type(catalog[namespace].engine))
-            models[namespace], found = _section(cls, namespace, values)
+            models[namespace], found, _ = _section(cls, namespace, values)
             problems += found
         else:
-            problems += _unknown_namespace(namespace, values, [*catalog, raw.project, "gcp"])
+            known = {raw.project: (Platform, own), "gcp": (Gcp, gcp_values)}
+            known |= {a: (overrides_of(type(spec.engine)), sections.get(a, {})) for a, spec in catalog.items()}
+            problems += _unknown_namespace(namespace, values, known)
     named = (key.partition(":") for key in raw.secrets)
     set_secrets = frozenset(key for namespace, _, key in named if namespace == raw.project)
     key_values, found = _key_values(raw)
     problems += found
-    settings = Settings(raw.project, raw.stack, platform, gcp, models, set_secrets, key_values)
+    settings = Settings(raw.project, raw.stack, platform, gcp, models, set_secrets, key_values, left_out)
     return settings, problems
 
 
 # --- sections ------------------------------------------------------------------------------------------------
 
 
-def _section(cls: type[S], namespace: str, values: Mapping[str, str]) -> tuple[S, list[Problem]]:
-    """The section with what is invalid left out, and a problem for each of those."""
+def _section(
+    cls: type[S],
+    namespace: str,
+    values: Mapping[str, str],
+    groups: Collection[str] = (),
+    models: Collection[str] = (),
+) -> tuple[S, list[Problem], frozenset[tuple[int | str, ...]]]:
+    """The section with what is invalid left out, a problem for each of those, and where they were."""
     problems: list[Problem] = []
     decoded: dict[str, Any] = {}
     for key, value in values.items():
@@ -139,113 +156,25 @@ def _section(cls: type[S], namespace: str, values: Mapping[str, str]) -> tuple[S
             try:
                 decoded[key] = json.loads(value)
             except (ValueError, RecursionError) as error:  # too long a number, too deep a nesting, no JSON
-                problems.append(
-                    Problem(f"{namespace}:{key} is not valid JSON: {error}", f"pulumi config rm {namespace}:{key}")
-                )
+                remove = remove_command(namespace, [key])
+                problems.append(Problem(f"{namespace}:{key} is not valid JSON: {error}", remove))
                 del decoded[key]
-    reported: set[tuple[int | str, ...]] = set()
-    while True:
-        try:
-            return cls.model_validate(decoded), problems
-        except ValidationError as failure:
-            for error in failure.errors():
-                loc = error["loc"]
-                # A value that was dropped is not missing as well.
-                if error["type"] != "missing" or not any(known[: len(loc)] == loc for known in reported):
-                    problems.append(_problem(cls, namespace, decoded, error))
-                reported.add(loc)
-                _drop(decoded, loc)
-
-
-def _drop(values: dict[str, Any], loc: tuple[int | str, ...]) -> None:
-    """Remove what an error points at: the value, or what lacks it, or the object that it is part of."""
-    trail: list[tuple[dict[Any, Any], int | str]] = []
-    inner: Any = values
-    for depth, part in enumerate(loc):
-        if not isinstance(inner, dict):
-            break
-        mapping = cast("dict[Any, Any]", inner)
-        if part not in mapping:
-            if depth < len(loc) - 1:
-                return  # dropped already, with what it was part of
-            break
-        trail.append((mapping, part))
-        inner = mapping[part]
-    if trail:
-        container, key = trail[-1]
-        del container[key]
-
-
-def _problem(cls: type[Section], namespace: str, values: Mapping[str, Any], error: ErrorDetails) -> Problem:
-    """One validation error in the words of the config."""
-    # Of a name that is refused itself, pydantic says `[key]`.
-    loc = tuple(part for part in error["loc"] if part != "[key]")
-    path = tuple(map(str, loc))
-    key = config_path(namespace, path[0], *loc[1:])
-    known, default = _fields_at(cls, path)
-    if error["type"] == "extra_forbidden":
-        if not known:
-            return Problem(
-                f"{key} is set, but nothing of this model runs here, so there is nothing to set", _remove(key)
-            )
-        return Problem(
-            f"{key} is not a setting, so nothing reads it; {did_you_mean(path[-1], known)}",
-            _rename(namespace, path, nearest(path[-1], known), error["input"]),
-        )
-    if path[-1] == "models" and error["type"] in _NO_MODELS:
-        return Problem(f"{key} is {_NO_MODELS[error['type']]}, so nothing may be used", _list_a_model(key))
-    if path[-1] == "models" and error["type"] == "list_type":
-        return Problem(f"{key} is {_show(error['input'])}: must be a list", f"{_remove(key)} && {_list_a_model(key)}")
-    if error["type"] == "missing":
-        return Problem(f"{key} is not set, and there is no default", _set(key, "<value>"))
-    context = error.get("ctx", {})
-    reason = str(context["error"]) if "error" in context else re.sub(r"^\w+ should", "must", error["msg"])
-    if match := re.search(r"did you mean '(.+)'", reason):
-        default = match.group(1)
-    return Problem(
-        f"{key} is {_show(error['input'])}: {reason}",
-        _set(key, default) if default is not None else _remove(key),
-    )
-
-
-_NO_MODELS = {"missing": "not set", "too_short": "empty"}
-
-
-def _fields_at(cls: type[Section], path: tuple[str, ...]) -> tuple[list[str], object]:
-    """Keys that exist beside the last part of a path, and the default of that part if it is a plain value."""
-    parts = list(path[:-1])
-    while parts:
-        part = parts.pop(0)
-        annotation: Any = next((f.annotation for f in cls.model_fields.values() if f.alias == part), None)
-        if get_origin(annotation) is dict and parts:
-            parts.pop(0)  # a name that the operator chose
-            annotation = get_args(annotation)[1]
-        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-            return [], None
-        cls = annotation
-    known = {f.alias or name: f for name, f in cls.model_fields.items()}
-    default = known[path[-1]].default if path[-1] in known else None
-    return list(known), default if isinstance(default, str | int | float) else None
-
-
-def _gcp(values: Mapping[str, str]) -> tuple[Gcp | None, list[Problem]]:
-    """The GCP section, None where it cannot be used: it has no defaults to fall back on."""
-    try:
-        return Gcp.model_validate(values), []
-    except ValidationError as failure:
-        return None, [_problem(Gcp, "gcp", values, error) for error in failure.errors()]
+    section, found, left_out = validated(cls, Source(cls, namespace, decoded, groups, models))
+    return section, problems + found, left_out | {(key,) for key in values.keys() - decoded.keys()}
 
 
 def _group_problems(project: str, platform: Platform, groups: Mapping[str, Group]) -> Iterator[Problem]:
     for name, enabled in platform.groups.items():
-        key = config_path(project, "groups", name)
+        key, place = config_path(project, "groups", name), ("groups", name)
         if name not in groups:
-            yield Problem(
-                f"{key}: there is no group '{name}', so nothing is enabled; {did_you_mean(name, groups)}",
-                _rename(project, ("groups", name), nearest(name, groups), enabled),
-            )
+            meant = nearest(name, groups)
+            remedy = remove_command(project, place)
+            if meant and meant not in platform.groups and not (enabled and groups[meant].unavailable):
+                remedy += f" && {set_command(project, ('groups', meant), enabled)}"
+            yield Problem(no_group(project, name, groups), remedy)
         elif enabled and (reason := groups[name].unavailable):
-            yield Problem(f"{key} is true, but the group cannot be enabled: {reason}", _set(key, "false"))
+            remedy = set_command(project, place, value=False)
+            yield Problem(f"{key} is true, but the group cannot be enabled: {reason}", remedy)
 
 
 def _secret_problems(raw: RawConfig, own: Mapping[str, str]) -> Iterator[Problem]:
@@ -300,55 +229,21 @@ def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
     ]
 
 
-def _unknown_namespace(namespace: str, values: Mapping[str, str], known: list[str]) -> Iterator[Problem]:
-    match = nearest(namespace, known)
+def _unknown_namespace(
+    namespace: str, values: Mapping[str, str], known: Mapping[str, tuple[type[Section], Mapping[str, str]]]
+) -> Iterator[Problem]:
+    meant = nearest(namespace, known)
     for key, value in values.items():
-        full = f"{namespace}:{key}"
-        remedy = _remove(full)
-        if match and masked(value) == value:
-            remedy += f" && {_set(f'{match}:{key}', value)}"
+        remedy = remove_command(namespace, [key])
+        if meant:
+            cls, there = known[meant]
+            commands = set_commands(meant, [key], value)
+            valid = key not in there and Source(cls, meant, there).takes([key], value)
+            if commands and valid and masked(commands) == commands:
+                remedy += f" && {commands}"
+        secret = nearest(key, [*SECRETS, KEY_VALUES])
         yield Problem(
-            f"{full} is {_show(value)}, but '{namespace}' is no model and no other namespace of this program, "
-            f"so nothing reads it; {did_you_mean(namespace, known)}",
+            f"{namespace}:{key} is {'set' if secret else shown(value)}, but '{namespace}' is no model and no other "
+            f"namespace of this program, so nothing reads it; {did_you_mean(namespace, known)}",
             remedy,
         )
-
-
-# --- commands ------------------------------------------------------------------------------------------------
-
-
-def _key_argument(key: str) -> str:
-    if re.fullmatch(r"[\w-]*:[\w-]+", key):
-        return key
-    return f"--path '{key}'" if "'" not in key else f"--path {shlex.quote(key)}"
-
-
-def _set(key: str, value: object) -> str:
-    shown = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"pulumi config set {_key_argument(key)} {shown if shown.startswith('<') else shlex.quote(shown)}"
-
-
-def _remove(key: str) -> str:
-    return f"pulumi config rm {_key_argument(key)}"
-
-
-def _list_a_model(key: str) -> str:
-    return f"pulumi config set --path '{key}[0]' {next(iter(GROUPS))}   # or another group, or a model"
-
-
-def _rename(namespace: str, path: Sequence[str], to: str | None, value: object) -> str:
-    """Remove a misspelt key, and set the one that was meant if there is one."""
-    remove = _remove(config_path(namespace, *path))
-    if to is None:
-        return remove
-    meant = config_path(namespace, *path[:-1], to)
-    if isinstance(value, dict | list) or masked(str(value)) != str(value):
-        return f"{remove}   # and write what it held under {meant}"
-    return f"{remove} && {_set(meant, value)}"
-
-
-def _show(value: object) -> str:
-    text = (
-        json.dumps(value) if isinstance(value, dict | list) else repr(value) if isinstance(value, str) else str(value)
-    )
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,7 +16,7 @@ from stacks.plan import State
 from stacks.secrets import SECRETS
 from stacks.settings import RawConfig, parse
 from tests.catalog import CATALOG, GROUPS
-from tests.stacks.remedies import BASE, alternatives, follow, judge, raw, with_values
+from tests.stacks.remedies import BASE, follow, judge, raw, with_values
 
 P = "ai-platform:"
 
@@ -38,7 +38,7 @@ MISTAKES: list[tuple[dict[str, str], str, str]] = [
     (groups(codingassistant=True), "did you mean 'coding-assistant'?", f"{P}groups.codingassistant"),
     ({"gcp:zone": "us-central1-z"}, "a zone without L4", "gcp:zone"),
     ({"gcp:region": "us-central1"}, "is not a setting", "gcp:region"),
-    ({f"{P}machineType": "g2-standard-9"}, "did you mean 'g2-standard-", f"{P}machineType"),
+    ({f"{P}machineType": "g2-standard-9"}, "known: auto, g2-standard-4, ", f"{P}machineType"),
     ({f"{P}machineType": "n2-standard-4"}, "no machine type with an L4", f"{P}machineType"),
     ({f"{P}systemMachineType": "e2-standard-3"}, "no machine type known", f"{P}systemMachineType"),
     ({f"{P}target": "aks"}, "'gke'", f"{P}target"),
@@ -80,16 +80,6 @@ def test_a_mistake_is_one_error_that_names_key_consequence_and_remedy(
     assert found[0].message.startswith(key)
     assert said in found[0].message
     assert found[0].remedy.startswith("pulumi config ")
-
-
-@pytest.mark.parametrize(("values", "said", "key"), MISTAKES, ids=[f"{k}={v.get(k, '')}" for v, _, k in MISTAKES])
-def test_the_remedy_of_a_mistake_typed_as_printed_mends_it(values: dict[str, str], said: str, key: str) -> None:
-    wrong = with_values(values)
-    problem = judge(values).problems[0]
-    for line in alternatives(problem.remedy):
-        mended = admit(follow(wrong, line))
-        assert problem.message not in [p.message for p in mended.problems]
-        assert not mended.problems, (line, [p.message for p in mended.problems])
 
 
 def test_everything_wrong_is_told_at_once() -> None:
