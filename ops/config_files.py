@@ -109,15 +109,16 @@ def _full_key(key: str, project: str) -> str:
 def _is_secret(value: object) -> bool:
     """Whether any part of a value is encrypted: the CLI then treats the whole as a secret."""
     if isinstance(value, dict):
-        inner_values = cast("dict[str, object]", value).values()
-        return is_encrypted(value) or any(_is_secret(inner) for inner in inner_values)
+        mapping = cast("dict[str, object]", value)
+        return is_encrypted(mapping) or any(_is_secret(inner) for inner in mapping.values())
     return isinstance(value, list) and any(_is_secret(inner) for inner in cast("list[object]", value))
 
 
 def _outline(value: object) -> str | None:
     """The keys of an object of secrets, without their values; None for a secret that is no object."""
-    if isinstance(value, dict) and not is_encrypted(value):
-        return json.dumps(dict.fromkeys(cast("dict[str, object]", value)))
+    mapping = cast("dict[str, object]", value)
+    if isinstance(value, dict) and not is_encrypted(mapping):
+        return json.dumps(dict.fromkeys(mapping))
     return None
 
 
@@ -155,6 +156,13 @@ def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -
             f"--set {masked(repr(assignment))} sets nothing, since {error}; probably meant: "
             f"ops plan --stack {stack} --set {meant}"
         ) from None
+
+
+def shown(assignment: str, raw: RawConfig) -> str:
+    """An assignment that was applied, to be printed: without its value where its key holds a secret."""
+    key, value = split_assignment(assignment) or (assignment, "")
+    namespace, path = _split_key(key, raw.project)
+    return f"{key}=..." if f"{namespace}:{parse_path(path)[0]}" in raw.secrets else masked(f"{key}={value}")
 
 
 def _split_key(key: str, project: str) -> tuple[str, str]:
