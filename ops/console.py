@@ -60,7 +60,10 @@ def print_table(console: Console, columns: Sequence[Column], rows: Sequence[Row]
         table.add_column(columns[i].header, width=columns_of_it, justify=justify, overflow="fold", vertical="top")
     for row in rows:
         table.add_row(*(row.cells[i] if i < len(row.cells) else "" for i in shown), style=row.style)
-    console.print(table, width=max(console.width, sum(widths) + gap * (len(widths) - 1)), crop=False)
+    available = console.width
+    console.width = max(available, sum(widths) + gap * (len(widths) - 1))  # rich would cut figures to fit
+    console.print(table, soft_wrap=False, crop=False)
+    console.width = available
     if left_out := [column.header for i, column in enumerate(columns) if i not in shown]:
         note = f"(not at {console.width} columns: {', '.join(left_out)})"
         console.print(Text(wrapped(note, console.width), style="dim"), soft_wrap=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from models.memory import GpuFit
 from ops.console import Column, Row, print_table
 from ops.engine import Registered
 from ops.plan.data import fit_of
@@ -45,11 +46,11 @@ def first_screen(
     _models(console, plan, bill)
     console.print()
     _section(console, "costs", money(bill))
-    _section(console, "new", [f"{created(resources)}; {gpu_pool(plan)}"])
+    pool = f"; {gpu_pool(plan)}" if settings.platform.target == "gke" else ""
+    _section(console, "new", [created(resources) + pool])
     _todo(console, admission, again)
-    _wrong(console, admission, again)
-    for number, command in enumerate(_more(plan, asked, again)):
-        console.print(Text(f"{'' if number else 'more':{_LABEL}}{command}"), soft_wrap=True)
+    _wrong(console, admission)
+    _more(console, plan, asked, again)
 
 
 def print_asked(console: Console, asked: Asked, plan: Plan) -> None:
@@ -177,13 +178,16 @@ def _fit(plan: Plan, model: PlannedModel) -> str:
         return "no GPU: gpuQuota is 0"
     if lacking := load.needs.lacking(plan.gpu.machine):
         return f"no: needs {lacking}"
-    fit = fit_of(model)
+    return _gpu_fit(fit_of(model))
+
+
+def _gpu_fit(fit: GpuFit | None) -> str:
     if fit is None:
-        return "-" if model.state is State.UP else "no: its flags are refused"
+        return "no: its flags are refused"
     if not fit.fits:
         longest = f", at most {fit.max_model_len:,}" if fit.max_model_len else ""
         return f"no: {fit.requested_len:,} tokens are too many{longest}"
-    return f"{fit.requested_len:,} tokens, {fit.concurrency:,.0f} at once"
+    return f"fits {fit.requested_len:,} tokens, {int(fit.concurrency):,} at once"
 
 
 # --- what is wrong -------------------------------------------------------------------------------------------
@@ -199,26 +203,26 @@ def _todo(console: Console, admission: Admission, again: str) -> None:
         _command(console, f"{again} --full")
 
 
-def _wrong(console: Console, admission: Admission, again: str) -> None:
+def _wrong(console: Console, admission: Admission) -> None:
     remarks = admission.remarks
     for number, remark in enumerate(remarks[:_NOTICES]):
         _section(console, "" if number else "wrong", [remark.message])
         if remark.remedy:
             _command(console, remark.remedy)
     if rest := len(remarks[_NOTICES:]):
-        _section(console, "", [f"and {rest} more notice{'' if rest == 1 else 's'}, less grave:"])
-        _command(console, f"{again} --full")
+        _section(console, "", [f"and {rest} more, less grave: --full"])
     if not remarks:
         _section(console, "wrong", ["nothing"])
 
 
-def _more(plan: Plan, asked: Asked | None, again: str) -> Iterator[str]:
+def _more(console: Console, plan: Plan, asked: Asked | None, again: str) -> None:
     on_gpu = next((model.spec.alias for model in plan.deployed if model.spec.gpus), None)
-    commands = [(f"{again} --full", "resources, the bill, every notice")]
-    if asked:
-        commands.append((f"{again} --against {asked.file}", "each object that differs"))
-    if on_gpu:
-        commands.append((f"ops fit {on_gpu}", "where its memory goes"))
-    commands.append((f"{again} --format json", "for programs"))
-    width = max(len(command) for command, _ in commands)
-    yield from (f"{command:{width}}   # {what}" for command, what in commands)
+    lines = {
+        "everything": f"{again} --full",
+        **({"what differs": f"{again} --against {asked.file}"} if asked else {}),
+        **({"GPU memory": f"ops fit {on_gpu}"} if on_gpu else {}),
+        "for programs": f"{again} --format json",
+    }
+    width = max(map(len, lines))
+    for number, (what, command) in enumerate(lines.items()):
+        console.print(Text(f"{'' if number else 'more':{_LABEL}}{what:{width}}  {command}"), soft_wrap=True)

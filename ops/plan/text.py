@@ -175,12 +175,12 @@ def money(bill: Costs | None) -> Iterable[str]:
         return
     at_worst = f"{bill.nodes_at_worst} GPU node{'' if bill.nodes_at_worst == 1 else 's'}"
     figures = (
-        (f"{bill.idle_usd_per_month:,.{CENTS}f}", "a month idle, every model at zero"),
-        (f"{bill.usd_per_hour_now:,.{HOURLY_DIGITS}f}", "an hour now, with what is up"),
-        (f"{bill.worst_case_usd_per_month:,.{CENTS}f}", f"a month at worst, all up all month ({at_worst})"),
+        (f"${bill.idle_usd_per_month:,.{CENTS}f}", "a month idle, every model at zero"),
+        (f"${bill.usd_per_hour_now:,.{HOURLY_DIGITS}f}", "an hour now, with what is up"),
+        (f"${bill.worst_case_usd_per_month:,.{CENTS}f}", f"a month at worst, all up all month ({at_worst})"),
     )
     width = max(len(usd) for usd, _ in figures)
-    yield from (f"${usd:>{width}} {what}" for usd, what in figures)
+    yield from (f"{usd:>{width}} {what}" for usd, what in figures)
     yield f"prices: {bill.region}, {bill.dated}"
     if bill.unpriced:
         yield f"no price known, so missing from these totals: {', '.join(bill.unpriced)}"
