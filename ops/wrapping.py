@@ -36,3 +36,9 @@ def wrapped(text: str, columns: int, first: str = "", rest: str | None = None) -
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def folded(line: str, columns: int) -> str:
+    """A line that keeps its indentation, the lines it is broken into two further in."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    return wrapped(line.strip(), columns, indent, f"{indent}  ")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from models.memory import GpuFit
+from models.memory.vllm import GpuFit
 from ops.engine import Registered
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from models.memory import GpuFit
+from models.memory.vllm import GpuFit
 from ops.console import Column, Row, print_table
 from ops.engine import Registered
 from ops.plan.data import fit_of
