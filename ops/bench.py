@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pulumi
-from rich.console import Console
 from rich.table import Table
 
 from models.catalog import CATALOG
 from models.spec import ModelSpec
 from ops.config_files import load
+from ops.console import output
 from ops.engine import Recording, Registered, engine_config
 from ops.engine import run as run_program
 from stacks.admission import admit
@@ -44,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints two tables. Judges nothing: on a busy machine every number is too high."""
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=140)
+    console = output()
     console.print(f"imports alone: python -c '{IMPORTS}'")
     console.print(start_up(args.repeat))
     console.print(growth(args.models))

@@ -2,19 +2,23 @@
 
 What the CLI does, measured: bare keys get the project's prefix, objects become JSON, numbers become strings
 (`1.0` becomes "1"), a stack's value replaces a project's whole, and YAML is go-yaml's, where `yes`, `on` and
-`12:30` are strings.
+`12:30` are strings. `--set` is `pulumi config set --path`: it changes the stack's part, an index or a name leads into a
+list or an object, and a value at the top is text, which may be the JSON of one.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
+from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment, typed, write_path
+from stacks.problems import masked
 from stacks.settings import RawConfig
 
 
@@ -56,16 +60,16 @@ def load(
     if not path.exists():
         known = sorted(p.name.split(".")[1] for p in project_dir.glob("Pulumi.*.yaml"))
         raise ConfigFileError(f"there is no stack '{stack}' ({path.name} is missing); known: {', '.join(known)}")
-    values: dict[str, Any] = {}
+    of_project: dict[str, Any] = {}
     for key, entry in _config(project, "Pulumi.yaml").items():
         declared = cast("Mapping[str, Any]", entry) if isinstance(entry, dict) else {"value": entry}
         value = declared.get("value", declared.get("default"))
         if value is not None:
-            values[_full_key(key, name)] = value
-    for key, value in _config(_read(path), path.name).items():
-        values[_full_key(key, name)] = value
+            of_project[_full_key(key, name)] = value
+    of_stack = {_full_key(key, name): value for key, value in _config(_read(path), path.name).items()}
     for assignment in assignments:
-        _assign(values, assignment, name)
+        _assign(of_stack, assignment, name, stack)
+    values = {**of_project, **of_stack}
     secret = {key for key, value in values.items() if _is_secret(value)}
     return RawConfig(
         project=name,
@@ -106,14 +110,15 @@ def _is_secret(value: object) -> bool:
     """Whether any part of a value is encrypted: the CLI then treats the whole as a secret."""
     if isinstance(value, dict):
         mapping = cast("dict[str, object]", value)
-        return set(mapping) == {"secure"} or any(_is_secret(inner) for inner in mapping.values())
+        return is_encrypted(mapping) or any(_is_secret(inner) for inner in mapping.values())
     return isinstance(value, list) and any(_is_secret(inner) for inner in cast("list[object]", value))
 
 
 def _outline(value: object) -> str | None:
     """The keys of an object of secrets, without their values; None for a secret that is no object."""
-    if isinstance(value, dict) and set(cast("dict[str, object]", value)) != {"secure"}:
-        return json.dumps(dict.fromkeys(cast("dict[str, object]", value)))
+    mapping = cast("dict[str, object]", value)
+    if isinstance(value, dict) and not is_encrypted(mapping):
+        return json.dumps(dict.fromkeys(mapping))
     return None
 
 
@@ -128,30 +133,43 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _assign(values: dict[str, Any], assignment: str, project: str) -> None:
-    """Apply one `key=value`; a dot in the key leads into an object, as `pulumi config set --path` does."""
-    key, separator, text = assignment.partition("=")
-    if not separator or not key.strip(":"):
-        raise ConfigFileError(f"--set {assignment!r} is not of the form namespace:key=value")
-    full_key = _full_key(key.strip(), project)
-    namespace, _, path = full_key.partition(":")
-    first, *rest = path.split(".")
-    if not rest:
-        values[full_key] = text
-        return
-    top = f"{namespace}:{first}"
-    inner = values.get(top)
-    node: dict[str, Any] = dict(cast("dict[str, Any]", inner)) if isinstance(inner, dict) else {}
-    values[top] = node
-    for part in rest[:-1]:
-        child = node.get(part)
-        node[part] = dict(cast("dict[str, Any]", child)) if isinstance(child, dict) else {}
-        node = node[part]
-    node[rest[-1]] = _typed(text)
+def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -> None:
+    """Apply one `key=value` as `pulumi config set --path KEY VALUE` does: dots and brackets lead into objects."""
+    given = split_assignment(assignment)
+    namespace, path = _split_key(given[0], project) if given else ("", "")
+    if given is None or not namespace or path in ("", '[""]'):
+        raise ConfigFileError(
+            f"--set {masked(repr(assignment))} is not of the form namespace:key=value, so it sets nothing; "
+            f"for example: ops plan --stack {stack} --set coder-chat:replicas=1"
+        )
+    text = given[1]
+    try:
+        parts = parse_path(path)
+        first = parts[0]
+        if not isinstance(first, str) or not first:
+            raise PathError("a path begins with a name", write_path([str(first) or "key", *parts[1:]]))
+        key = f"{namespace}:{first}"
+        values[key] = put(values.get(key), parts, typed(text) if parts[1:] else text)
+    except PathError as error:
+        meant = shlex.quote(f"{'' if namespace == project else f'{namespace}:'}{error.meant}={masked(text)}")
+        raise ConfigFileError(
+            f"--set {masked(repr(assignment))} sets nothing, since {error}; probably meant: "
+            f"ops plan --stack {stack} --set {meant}"
+        ) from None
 
 
-def _typed(text: str) -> object:
-    """The CLI's reading of a value at a path: true, false and whole numbers are typed, the rest is text."""
-    if text in ("true", "false"):
-        return text == "true"
-    return int(text) if re.fullmatch(r"0|-?[1-9]\d*", text) else text
+def shown(assignment: str, raw: RawConfig) -> str:
+    """An assignment that was applied, to be printed: without its value where its key holds a secret."""
+    key, value = split_assignment(assignment) or (assignment, "")
+    namespace, path = _split_key(key, raw.project)
+    return f"{key}=..." if f"{namespace}:{parse_path(path)[0]}" in raw.secrets else masked(f"{key}={value}")
+
+
+def _split_key(key: str, project: str) -> tuple[str, str]:
+    """Namespace and path. Only the path's first part may name a namespace: those inside an object are free."""
+    head = re.split(r"[.\[]", key, maxsplit=1)[0]
+    full = _full_key(head, project)
+    if full.count(":") != 1:
+        return "", ""
+    namespace, _, name = full.partition(":")
+    return namespace, name + key[len(head) :]

@@ -21,7 +21,14 @@ class Admission:
 
     plan: Plan
     problems: tuple[Problem, ...]
-    notices: tuple[Notice, ...]
+    unprepared: tuple[Problem, ...] = ()  # of a rehearsal: what has to be done before the first `pulumi up`
+    remarks: tuple[Notice, ...] = ()
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """Everything to know and to do, what is not prepared first."""
+        todo = (Notice(f"before `pulumi up`: {p.message}", p.remedy) for p in self.unprepared)
+        return (*todo, *self.remarks)
 
 
 def admit(
@@ -42,10 +49,10 @@ def admit(
     plan = make_plan(settings, catalog)
     found += problems(plan)
     found += access_problems(plan)
-    missing = list(unprepared(plan))
-    remarks = [*notices(plan), *access_notices(plan)]
-    if rehearsal:
-        remarks = [Notice(f"before `pulumi up`: {p.message}", p.remedy) for p in missing] + remarks
-    else:
-        found += missing
-    return Admission(plan=plan, problems=tuple(found), notices=tuple(remarks))
+    missing = tuple(unprepared(plan))
+    return Admission(
+        plan=plan,
+        problems=tuple(found) if rehearsal else (*found, *missing),
+        unprepared=missing if rehearsal else (),
+        remarks=(*notices(plan), *access_notices(plan)),
+    )

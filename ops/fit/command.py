@@ -28,6 +28,7 @@ from models.memory.tei import encoder_gib
 from models.memory.versions import DEFAULT_VERSION, VllmVersion, vllm_version
 from models.memory.vllm import GPU_GIB, GpuFit, Knobs, default_knobs, disk_bytes, gpu_fit
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
+from ops.wrapping import folded, width
 
 Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 
@@ -80,8 +81,15 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         sys.stderr.write(f"ops fit: {error}\n")
         return _DOES_NOT
-    sys.stdout.write((json.dumps(answer.json, indent=2) if args.format == "json" else answer.text) + "\n")
+    sys.stdout.write((json.dumps(answer.json, indent=2) if args.format == "json" else _on_screen(answer.text)) + "\n")
     return _FITS if answer.fits else _DOES_NOT
+
+
+def _on_screen(text: str) -> str:
+    """As wide as the terminal; commands, which are to be copied, as long as they are."""
+    columns = width()
+    lines = text.splitlines()
+    return "\n".join(line if line.strip().startswith("ops ") else folded(line, columns) for line in lines)
 
 
 @dataclass(frozen=True)

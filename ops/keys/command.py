@@ -12,14 +12,14 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from components.gateway import litellm_gateway
 from components.gateway.reconcile_keys import NO_MODELS, OWNER, Gateway, RefusedError, UnreachableError
+from ops.console import Column, Row, errors, output, print_table
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, usable_key
 from ops.kube import UnusableError, named_cluster, secret_value
 from ops.kube import add_arguments as add_cluster_arguments
+from ops.wrapping import wrapped
 from stacks.program import GATEWAY
 
 UNUSABLE = 2
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         with ExitStack() as stack:
             found = _read(_admin(args, stack))
     except UnusableError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"refused: {error}", markup=False)
+        errors().print(f"refused: {error}")
         return UNUSABLE
     if args.format == "json":
         json.dump(found.model_dump(mode="json"), sys.stdout, indent=2)
@@ -174,40 +174,48 @@ def _limits(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print(found: Purses) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=140)
+    console = output()
     if found.teams:
-        console.print(_table("TEAM", found.teams))
+        _table(console, "TEAM", found.teams)
         console.print()
-    console.print(_table("KEY", found.keys) if found.keys else "no keys")
+    if found.keys:
+        _table(console, "KEY", found.keys)
+    else:
+        console.print("no keys")
     if found.models_registered_at_run_time:
         console.print()
         names = ", ".join(found.models_registered_at_run_time)
-        console.print(Text(f"registered at run time, not by the config: {names}"), soft_wrap=True)
+        told = f"registered at run time, not by the config: {names}"
+        console.print(wrapped(told, console.width), soft_wrap=True)
 
 
-def _table(kind: str, purses: Sequence[Purse]) -> Table:
+def _table(console: Console, kind: str, purses: Sequence[Purse]) -> None:
     keys = kind == "KEY"
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in (kind, *(("OF TEAM",) if keys else ()), "MODELS"):
-        table.add_column(column)
-    for column in ("SPENT $", "BUDGET $", "LEFT $"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("RESETS AT", "NOTE"):
-        table.add_column(column)
+    columns = [
+        *(Column(kind), *((Column("OF TEAM", spare=1),) if keys else ()), Column("MODELS")),
+        *(
+            Column("SPENT $", figure=True),
+            Column("BUDGET $", figure=True),
+            Column("PER"),
+            Column("LEFT $", figure=True),
+        ),
+        *(Column("RESETS AT", spare=2), Column("NOTE")),
+    ]
+    rows: list[Row] = []
     for purse in purses:
-        team = ((purse.team or "-"),) if isinstance(purse, KeyPurse) else ()
-        table.add_row(
-            *(Text(name) for name in (purse.alias, *team, _models(purse))),
+        cells = (
+            purse.alias,
+            *(((purse.team or "-"),) if isinstance(purse, KeyPurse) else ()),
+            _models(purse),
             f"{purse.spent_usd:,.4f}",
-            "-" if purse.budget_usd is None else f"{purse.budget_usd:,.2f} / {purse.period or 'ever'}",
+            "-" if purse.budget_usd is None else f"{purse.budget_usd:,.2f}",
+            "-" if purse.budget_usd is None else purse.period or "ever",
             "-" if purse.left_usd is None else f"{purse.left_usd:,.4f}",
             f"{purse.resets_at:%Y-%m-%d %H:%M}Z" if purse.resets_at else "-",
             ", ".join(_notes(purse)),
-            style="" if purse.left_usd is None or purse.left_usd > 0 else "red",
         )
-    return table
+        rows.append(Row(cells, "" if purse.left_usd is None or purse.left_usd > 0 else "red"))
+    print_table(console, columns, rows)
 
 
 def _models(purse: Purse) -> str:

@@ -9,13 +9,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ops.config_files import ConfigFileError, load
+from ops.config_files import ConfigFileError, load, shown
+from ops.console import errors as console_of_errors
+from ops.console import output
 from ops.engine import Registered, run_main
 from ops.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
+from ops.plan.screen import Asked, first_screen, print_asked
 from ops.plan.text import refusal, render
 from stacks.admission import Admission, admit
+from stacks.settings import RawConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="assignments",
         metavar="KEY=VALUE",
-        help="config on top of the file, for this plan only: coder-chat:replicas=1; may be repeated",
+        help="config on top of the file, for this plan only, as `pulumi config set --path` takes it: "
+        "coder-chat:replicas=1, 'keys.ci.models[0]=coder-chat'; may be repeated",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="all of the text: resources, every model, the bill, notices"
     )
     parser.add_argument("--format", choices=("text", "json", "yaml", "markdown"), default="text")
     parser.add_argument(
@@ -46,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         from ops.plan.against import run_against  # noqa: PLC0415
 
         return run_against(args)
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = console_of_errors()
     project_dir: Path = args.project_dir
     if args.format == "markdown":
         errors.print("refused: markdown compares two plans: ops plan --format markdown --against origin/main")
@@ -54,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         raw = load(project_dir, args.stack, args.assignments)
     except ConfigFileError as error:
-        errors.print(f"refused: {error}", markup=False)
+        errors.print(f"refused: {error}")
         return REFUSED
     admission = admit(raw, rehearsal=True)
     if admission.problems:
@@ -69,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         case "yaml":
             sys.stdout.write(secrets_note(recording.resources) + to_yaml(manifests(recording.resources)))
         case _:
-            render(_console(), admission, recording.resources)
+            _print_text(args, raw, admission, recording.resources)
     _warn_of_unknowns(errors, recording.resources, manifests_wanted=args.format == "yaml" or args.out is not None)
     if args.out is not None:
         written = write(recording.resources, args.out)
@@ -80,10 +88,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _console() -> Console:
-    """Wide enough for the tables where the output is not a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
+def _print_text(args: argparse.Namespace, raw: RawConfig, admission: Admission, resources: list[Registered]) -> None:
+    console = output()
+    asked = None
+    if args.assignments:
+        before = admit(load(args.project_dir, args.stack), rehearsal=True)
+        shown_as = [shown(assignment, raw) for assignment in args.assignments]
+        asked = Asked(shown_as, f"Pulumi.{args.stack}.yaml", before.plan)
+        print_asked(console, asked, admission.plan)
+    if args.full:
+        render(console, admission, resources)
+    else:
+        first_screen(console, admission, resources, asked)
 
 
 def _print_json(admission: Admission, resources: list[Registered]) -> None:
@@ -98,6 +114,5 @@ def _warn_of_unknowns(errors: Console, resources: list[Registered], *, manifests
     for manifest in manifests(resources):
         for path in unknown_paths(manifest):
             errors.print(
-                f"warning: {manifest['kind']} {manifest['metadata']['name']}: {path} is known only to `pulumi up`",
-                markup=False,
+                f"warning: {manifest['kind']} {manifest['metadata']['name']}: {path} is known only to `pulumi up`"
             )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from models.memory.vllm import GpuFit
 from ops.engine import Registered
 from stacks.access import effective, expand
 from stacks.admission import Admission
@@ -113,12 +114,16 @@ def _model(model: PlannedModel) -> dict[str, Any]:
     }
 
 
-def _fit(model: PlannedModel) -> dict[str, Any] | None:
+def fit_of(model: PlannedModel) -> GpuFit | None:
     """Of one replica on its GPU; None where it needs none, or where its engine refuses its flags anyway."""
     try:
-        fit = model.spec.engine.fit(model.spec)
+        return model.spec.engine.fit(model.spec)
     except ValueError:
         return None
+
+
+def _fit(model: PlannedModel) -> dict[str, Any] | None:
+    fit = fit_of(model)
     return fit and {
         "fits": fit.fits,
         "kvCacheGib": round(fit.kv_cache_gib, 2),

@@ -1,4 +1,4 @@
-"""A plan for people: the tree of what would exist, the models, the machines, and what to do next."""
+"""All of a plan for people: the tree of what would exist, every model, the bill, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from models.facts import PerToken
 from models.prices import HOURS_PER_MONTH
+from ops.console import Column, Row, print_table
 from ops.engine import Registered, custom_resources
+from ops.wrapping import wrapped
 from stacks.admission import Admission
-from stacks.costs import Costs, Line, costs
+from stacks.costs import CENTS, HOURLY_DIGITS, Costs, Line, costs
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice, Problem
 
-_STATE_STYLE = {State.UP: "bold green", State.OFF: "", State.DISABLED: "dim", State.EXTERNAL: "cyan"}
+STATE_STYLE = {State.UP: "bold green", State.OFF: "", State.DISABLED: "dim", State.EXTERNAL: "cyan"}
 _COMPONENT_PREFIX = "ai-platform:"
 
 
 def render(console: Console, admission: Admission, resources: Sequence[Registered]) -> None:
-    """Print an admitted plan."""
+    """Print everything of an admitted plan."""
     plan = admission.plan
     console.print(resource_tree(plan, resources))
     console.print()
-    console.print(model_table(plan.models))
+    print_models(console, plan.models)
     console.print()
     for line in totals(plan, resources):
-        console.print(line, soft_wrap=True)
+        console.print(wrapped(line, console.width, rest="  "), soft_wrap=True)
     console.print()
-    for part in cost_section(costs(plan)):
-        console.print(part, soft_wrap=True)
+    print_costs(console, costs(plan))
     if admission.notices:
         console.print()
         print_notices(console, admission.notices)
@@ -101,17 +101,17 @@ def _detail(resource: Registered) -> str:
     return f" ({', '.join(marks)})" if marks else ""
 
 
-def model_table(models: Sequence[PlannedModel]) -> Table:
+def print_models(console: Console, models: Sequence[PlannedModel]) -> None:
     """The catalog as this stack runs it."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("ALIAS", "GROUP", "ENGINE"):
-        table.add_column(column, no_wrap=True)
-    for column in ("REPLICAS", "GPU", "CONTEXT", "CLAIM"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("STATE", no_wrap=True)
+    columns = [
+        *(Column("ALIAS"), Column("GROUP", spare=1), Column("ENGINE", spare=2)),
+        *(Column("REPLICAS", figure=True), Column("GPU", figure=True), Column("CONTEXT", figure=True)),
+        *(Column("CLAIM", figure=True, spare=3), Column("STATE")),
+    ]
+    rows: list[Row] = []
     for model in models:
         spec, load = model.spec, model.workload
-        table.add_row(
+        cells = (
             spec.alias,
             spec.group,
             spec.engine.kind,
@@ -120,77 +120,96 @@ def model_table(models: Sequence[PlannedModel]) -> Table:
             f"{spec.context:,}" if spec.context else "-",
             f"{load.claim_gib} GiB" if load else "-",
             model.state.value,
-            style=_STATE_STYLE[model.state],
         )
-    return table
+        rows.append(Row(cells, STATE_STYLE[model.state]))
+    print_table(console, columns, rows)
+
+
+def created(resources: Sequence[Registered]) -> str:
+    """How many resources there would be, and whose."""
+    kinds = Counter("Kubernetes" if r.type.startswith("kubernetes:") else "GCP" for r in custom_resources(resources))
+    return f"{sum(kinds.values())} resources to create: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}"
+
+
+def slots(plan: Plan) -> str:
+    """How much of the quota is taken."""
+    held = sum(model.gpus for model in plan.models if model.state is State.UP)
+    return f"GPU slots: {held} of {plan.gpu_slots} held"
+
+
+def gpu_pool(plan: Plan) -> str:
+    """Machines with GPUs."""
+    if plan.gpu is None:
+        return "GPU pool: none, since gpuQuota is 0"
+    return f"GPU pool: {plan.gpu.machine.name}, 0 to {plan.max_gpu_nodes} nodes"
 
 
 def totals(plan: Plan, resources: Sequence[Registered]) -> Iterable[str]:
     """Resources, machines and GPUs in a line each."""
-    kinds = Counter("Kubernetes" if r.type.startswith("kubernetes:") else "GCP" for r in custom_resources(resources))
-    yield f"{sum(kinds.values())} resources to create: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}"
     platform = plan.settings.platform
-    slots = platform.gpu_quota * platform.gpu_sharing_clients
-    used = sum(model.gpus for model in plan.models if model.state is State.UP)
-    yield f"GPU slots: {used} of {slots} held"
+    yield created(resources)
+    yield slots(plan)
     if platform.target == "gke":
-        if plan.gpu:
-            yield f"GPU pool: {plan.gpu.machine.name}, 0 to {plan.max_gpu_nodes} nodes ({plan.gpu.reason})"
-        else:
-            yield "GPU pool: none, since gpuQuota is 0"
+        yield gpu_pool(plan) + (f" ({plan.gpu.reason})" if plan.gpu else "")
         yield f"system pool: {platform.system_nodes} x {plan.system.machine.name} ({plan.system.reason})"
 
 
-def cost_section(bill: Costs | None) -> Iterable[RenderableType]:
+def print_costs(console: Console, bill: Costs | None) -> None:
     """What is billed, line by line, what each model costs, and the totals with the date of their prices."""
+    if bill:
+        _print_bill(console, bill)
+        console.print()
+        _print_model_costs(console, bill)
+        console.print()
+    for line in money(bill):
+        console.print(wrapped(line, console.width, rest="  "), soft_wrap=True)
+    if bill:
+        text = f"{HOURS_PER_MONTH} hours a month; traffic, logs and images not counted"
+        console.print(wrapped(text, console.width), soft_wrap=True)
+
+
+def money(bill: Costs | None) -> Iterable[str]:
+    """The totals with the date of their prices."""
     if bill is None:
-        yield "cost: no cloud is billed for this target"
+        yield "no cloud is billed for this target"
         return
-    yield _bill_table(bill)
-    yield ""
-    yield _model_cost_table(bill)
-    yield ""
     at_worst = f"{bill.nodes_at_worst} GPU node{'' if bill.nodes_at_worst == 1 else 's'}"
-    yield Text(f"idle, every model at zero       ${bill.idle_usd_per_month:,.2f} a month", style="bold")
-    yield Text(f"now, with what is up            ${bill.usd_per_hour_now:,.4f} an hour", style="bold")
-    yield Text(
-        f"worst case, all up all month    ${bill.worst_case_usd_per_month:,.2f} a month ({at_worst})", style="bold"
+    figures = (
+        (f"${bill.idle_usd_per_month:,.{CENTS}f}", "a month idle, every model at zero"),
+        (f"${bill.usd_per_hour_now:,.{HOURLY_DIGITS}f}", "an hour now, with what is up"),
+        (f"${bill.worst_case_usd_per_month:,.{CENTS}f}", f"a month at worst, all up all month ({at_worst})"),
     )
-    yield f"prices: {bill.region}, {bill.dated}; {HOURS_PER_MONTH} hours a month; traffic, logs and images not counted"
+    width = max(len(usd) for usd, _ in figures)
+    yield from (f"{usd:>{width}} {what}" for usd, what in figures)
+    yield f"prices: {bill.region}, {bill.dated}"
     if bill.unpriced:
-        yield Text(f"no price known, so missing from these totals: {', '.join(bill.unpriced)}", style="bold red")
+        yield f"no price known, so missing from these totals: {', '.join(bill.unpriced)}"
 
 
-def _bill_table(bill: Costs) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("BILLED WHILE IDLE", no_wrap=True)
-    for column in ("QUANTITY", "UNIT $", "$/MONTH"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("PRICE IS", no_wrap=True)
-    for line in bill.idle:
-        table.add_row(*_bill_row(line))
+def _print_bill(console: Console, bill: Costs) -> None:
+    columns = [
+        *(Column("BILLED WHILE IDLE"), Column("QUANTITY", figure=True), Column("UNIT $", figure=True, spare=1)),
+        *(Column("$/MONTH", figure=True), Column("PRICE IS")),
+    ]
+    rows = [_bill_row(line) for line in bill.idle]
     if bill.at_worst:
-        table.add_row(Text("AND WHILE ALL IS UP", style="bold"))
-        for line in bill.at_worst:
-            table.add_row(*_bill_row(line))
-    return table
+        rows += [Row(("AND WHILE ALL IS UP",), "bold"), *map(_bill_row, bill.at_worst)]
+    print_table(console, columns, rows)
 
 
-def _bill_row(line: Line) -> tuple[str, ...]:
+def _bill_row(line: Line) -> Row:
     price, total = ("?", "?") if line.unit_usd is None else (f"{line.unit_usd:.6g}", f"{line.usd:,.2f}")
-    return line.what, f"{line.quantity:,g} {line.unit}", price, total, line.basis
+    return Row((line.what, f"{line.quantity:,g} {line.unit}", price, total, line.basis))
 
 
-def _model_cost_table(bill: Costs) -> Table:
+def _print_model_costs(console: Console, bill: Costs) -> None:
     """Cost and price of a million tokens side by side, for one mix of read and written ones; the registered prices."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("WHILE UP", no_wrap=True)
-    for column in ("$/H", "TOKENS/S", "COST $/MTOK", "PRICE $/MTOK", "IN", "OUT"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("THROUGHPUT IS", no_wrap=True)
+    headers = ("$/H", "TOKENS/S", "COST $/MTOK", "PRICE $/MTOK", "IN", "OUT")
+    columns = [Column("WHILE UP"), *(Column(header, figure=True) for header in headers), Column("THROUGHPUT IS")]
+    rows: list[Row] = []
     for model in bill.models:
         rate, sold = model.throughput, model.price if isinstance(model.price, PerToken) else None
-        table.add_row(
+        cells = (
             model.alias,
             _figure(model.usd_per_hour, ".4f"),
             _figure(rate.tokens_per_second if rate else None, ",.0f"),
@@ -199,9 +218,9 @@ def _model_cost_table(bill: Costs) -> Table:
             _figure(sold.input_usd_per_mtok if sold else None, "g"),
             _figure(sold.output_usd_per_mtok if sold else None, "g"),
             rate.source.evidence.value if rate else "-",
-            style="yellow" if model.at_a_loss else "",
         )
-    return table
+        rows.append(Row(cells, "yellow" if model.at_a_loss else ""))
+    print_table(console, columns, rows)
 
 
 def _figure(value: float | None, spec: str) -> str:
@@ -211,7 +230,7 @@ def _figure(value: float | None, spec: str) -> str:
 def print_notices(console: Console, notices: Sequence[Notice | Problem]) -> None:
     """Each with its remedy below it, as a command that can be copied."""
     for notice in notices:
-        console.print(Text(f"- {notice.message}"), soft_wrap=True)
+        console.print(Text(wrapped(notice.message, console.width, "- ")), soft_wrap=True)
         if notice.remedy:
             console.print(Text(f"    {notice.remedy}", style="bold"), soft_wrap=True)
 

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from models.catalog import CATALOG
 from models.spec import ModelSpec
+from ops.console import Column, Row, output, print_table
+from ops.console import errors as console_of_errors
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment
 from ops.kube import UnusableError, named_cluster
 from ops.kube import add_arguments as add_cluster_arguments
 from ops.smoke.checks import Check, Verdict, bring_up, exercise, price_usd, served_name, through_gateway
 from ops.smoke.sites import Addresses, Cluster, Site
+from ops.wrapping import wrapped
 from stacks.problems import did_you_mean, nearest
 
 FAILED, UNUSABLE = 1, 2
@@ -52,19 +54,19 @@ def _seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """0 if all is well, 1 if a check failed or a model is off, 2 if something cannot be used or reached."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = console_of_errors()
     try:
         named = _known(args.aliases)
         site = _site(args)
         aliases = named or site.aliases()
         site.verify(aliases)
     except UnusableError as error:
-        errors.print(f"refused: {error}", markup=False)
+        errors.print(f"refused: {error}")
         return UNUSABLE
     if not aliases:
-        errors.print(f"no model is up; to bring one up:\n  {bring_up(next(iter(CATALOG.values())))}", markup=False)
+        errors.print(f"no model is up; to bring one up:\n  {bring_up(next(iter(CATALOG.values())))}")
         return FAILED
-    console = _console()
+    console = output()
     try:
         with ExitStack() as stack:
             gateway = site.gateway(stack)
@@ -72,14 +74,14 @@ def run(args: argparse.Namespace) -> int:
             rows = [row for alias in aliases for row in _check_model(CATALOG[alias], site, gateway)]
             spend = _Spend.watch(gateway, before, rows, args.timeout)
     except UnusableError as error:
-        errors.print(f"refused: {error}", markup=False)
+        errors.print(f"refused: {error}")
         return UNUSABLE
-    console.print(_table(rows))
-    for line in _reasons(rows):
+    _print_table(console, rows)
+    for line in _reasons(rows, console.width):
         console.print(line, soft_wrap=True)
     if spend:
         console.print()
-        console.print(Text(spend.told, style=_STYLE[spend.verdict]), soft_wrap=True)
+        console.print(Text(wrapped(spend.told, console.width), style=_STYLE[spend.verdict]), soft_wrap=True)
     found = [row.check.verdict for row in rows] + ([spend.verdict] if spend else [])
     return exit_code(found, off_is_fine=not site.only_up and not args.aliases)
 
@@ -90,12 +92,6 @@ def exit_code(verdicts: Sequence[Verdict], *, off_is_fine: bool) -> int:
         return UNUSABLE
     off = Verdict.OFF in verdicts and not (off_is_fine and Verdict.OK in verdicts)
     return FAILED if Verdict.FAILED in verdicts or off else 0
-
-
-def _console() -> Console:
-    """Wide enough for the table where the output is not a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
 
 
 # --- what is checked -----------------------------------------------------------------------------------------
@@ -246,35 +242,36 @@ def _left(wallet: _Wallet) -> str:
 # --- what is printed -----------------------------------------------------------------------------------------
 
 
-def _table(rows: Sequence[_Row]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("MODEL", "PATH", "REQUEST"):
-        table.add_column(column, no_wrap=True)
-    for column in ("HTTP", "TTFT MS", "TOTAL MS", "IN", "OUT", "COST $"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("VERDICT", no_wrap=True)
-    for row in rows:
-        check = row.check
-        table.add_row(
-            row.spec.alias,
-            row.path,
-            check.request,
-            str(check.status or "-"),
-            _ms(check.first_token_s),
-            _ms(check.total_s),
-            f"{check.usage.prompt_tokens:,}" if check.usage else "-",
-            f"{check.usage.completion_tokens:,}" if check.usage else "-",
-            "-" if check.cost_usd is None else f"{check.cost_usd:.9f}",
-            Text(check.verdict, style=_STYLE[check.verdict]),
-        )
-    return table
+def _print_table(console: Console, rows: Sequence[_Row]) -> None:
+    columns = [
+        *(Column("MODEL"), Column("PATH"), Column("REQUEST"), Column("HTTP", figure=True)),
+        *(Column("TTFT MS", figure=True, spare=1), Column("TOTAL MS", figure=True)),
+        *(Column("IN", figure=True), Column("OUT", figure=True), Column("COST $", figure=True), Column("VERDICT")),
+    ]
+    print_table(console, columns, [Row(_cells(row)) for row in rows])
+
+
+def _cells(row: _Row) -> tuple[str | Text, ...]:
+    check = row.check
+    return (
+        row.spec.alias,
+        row.path,
+        check.request,
+        str(check.status or "-"),
+        _ms(check.first_token_s),
+        _ms(check.total_s),
+        f"{check.usage.prompt_tokens:,}" if check.usage else "-",
+        f"{check.usage.completion_tokens:,}" if check.usage else "-",
+        "-" if check.cost_usd is None else f"{check.cost_usd:.9f}",
+        Text(check.verdict, style=_STYLE[check.verdict]),
+    )
 
 
 def _ms(seconds: float | None) -> str:
     return "-" if seconds is None or not math.isfinite(seconds) else f"{seconds * 1000:,.0f}"
 
 
-def _reasons(rows: Sequence[_Row]) -> Iterator[Text]:
+def _reasons(rows: Sequence[_Row], columns: int) -> Iterator[Text]:
     """Why a check is not ok, and what mends it; the same reason once a model and path."""
     told: set[tuple[str, str]] = set()
     for row in rows:
@@ -282,6 +279,6 @@ def _reasons(rows: Sequence[_Row]) -> Iterator[Text]:
         if not check.detail or (row.spec.alias, check.detail) in told:
             continue
         told.add((row.spec.alias, check.detail))
-        yield Text(f"- {row.spec.alias}, {row.path}: {check.detail}")
+        yield Text(wrapped(f"{row.spec.alias}, {row.path}: {check.detail}", columns, "- "))
         if check.remedy:
             yield Text(f"    {check.remedy}", style="bold")

@@ -12,6 +12,7 @@ from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
 from ops.engine import Recording
 from ops.manifests import manifests
 from ops.up.site import Object, Site
+from ops.wrapping import folded, width
 from stacks.plan import Plan, State
 
 SIMULATED = (
@@ -20,7 +21,16 @@ SIMULATED = (
 
 
 def report(plan: Plan, recording: Recording, site: Site, by_hand: Sequence[str]) -> Iterator[str]:
-    """Lines for the operator. `by_hand` are commands for the Pulumi stack, if there is one."""
+    """Lines for the operator, as wide as the terminal. `by_hand` are commands for the Pulumi stack, if there is one."""
+    columns = width()
+    yield from (folded(line, columns) for line in _what_runs(plan, recording, site))
+    yield ""
+    yield "next"
+    for command, why in _next(plan, recording, site, by_hand):
+        yield f"  {command}   # {why}"
+
+
+def _what_runs(plan: Plan, recording: Recording, site: Site) -> Iterator[str]:
     kubectl = site.kubectl
     namespaces = [m["metadata"]["name"] for m in manifests(recording.resources) if m["kind"] == "Namespace"]
     pods = [pod for namespace in namespaces for pod in kubectl.get("--namespace", namespace, "pods")]
@@ -47,9 +57,6 @@ def report(plan: Plan, recording: Recording, site: Site, by_hand: Sequence[str])
     yield "where"
     yield f"  namespaces {', '.join(namespaces)} of context {kubectl.context}"
     yield f"  kubeconfig {kubectl.kubeconfig}"
-    yield ""
-    yield "next"
-    yield from (f"  {line}" for line in _next(plan, recording, site, by_hand))
 
 
 def _app(pod: Object) -> str:
@@ -72,7 +79,8 @@ def _node(node: Object, pods: list[Object]) -> str:
     return f"{name}: {', '.join(part for part in [*what, f'pods of the stack: {here}'] if part)}"
 
 
-def _next(plan: Plan, recording: Recording, site: Site, by_hand: Sequence[str]) -> Iterator[str]:
+def _next(plan: Plan, recording: Recording, site: Site, by_hand: Sequence[str]) -> list[tuple[str, str]]:
+    """Commands to type, and what for."""
     ops = str(_short(Path(sys.argv[0])))
     stack = "" if plan.settings.stack == "local" else f" --stack {plan.settings.stack}"
     up = next((model for model in plan.models if model.state is State.UP), None)
@@ -89,7 +97,7 @@ def _next(plan: Plan, recording: Recording, site: Site, by_hand: Sequence[str]) 
     commands.append((f"{ops} plan --stack ai-dev", "the same on GKE, before you deploy it"))
     if site.embedded:
         commands.append(("make down", "the cluster, its data and every secret of it are gone"))
-    yield from (f"{command}   # {why}" for command, why in commands)
+    return commands
 
 
 def _short(path: Path) -> Path:

@@ -20,7 +20,7 @@ RULES = (
     nodes.shared_node,
     nodes.system_pool,
 )
-REMARKS = (budgets.prices, pins.licences, pins.unpinned, nodes.cramped)
+REMARKS = (pins.licences, budgets.prices, nodes.cramped, pins.unpinned)  # the gravest first
 
 
 def problems(plan: Plan) -> Iterator[Problem]:

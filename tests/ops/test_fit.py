@@ -72,6 +72,25 @@ def test_a_config_without_flags_takes_the_model_s_context_and_vllm_s_defaults(
     assert found["utilization"] == 0.92
 
 
+@pytest.mark.parametrize(
+    "words", [("coder-agent",), ("embeddings",), ("coder-agent", "--gpu", "t4", "--max-model-len", 32768)]
+)
+def test_it_fits_a_small_screen_and_breaks_no_word_and_no_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]
+) -> None:
+    printed: dict[int, str] = {}
+    for columns in (80, 120, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        run(*words)
+        printed[columns] = capsys.readouterr().out
+        lines = printed[columns].splitlines()
+        assert max(len(line) for line in lines if not line.strip().startswith("ops fit")) <= columns
+        assert [line for line in lines if "ops fit" in line] == [
+            line for line in printed[80].splitlines() if "ops fit" in line
+        ]
+    assert printed[80].split() == printed[120].split() == printed[200].split()
+
+
 def test_flags_override_the_catalog(capsys: pytest.CaptureFixture[str]) -> None:
     _, usual = answer(capsys, "coder-chat")
     _, fewer = answer(capsys, "coder-chat", "--max-num-seqs", 8, "--utilization", 0.5, "--max-model-len", 4096)

@@ -80,12 +80,28 @@ def test_a_key_shows_what_it_has_spent_and_has_left_and_until_when(
         "coder-chat",
         "5.5000",
         "20.00",
-        "/",
         "30d",
         "14.5000",
         "2026-12-01",
         "00:00Z",
     ]
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_no_amount_and_no_verdict_is_cut_on_a_small_screen(
+    gateway: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    found = listed(gateway, capsys)
+    assert keys(gateway) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert "…" not in out
+    for purse in (*found["teams"], *found["keys"]):
+        assert purse["alias"] in out.split()
+        assert f"{purse['spent_usd']:,.4f}" in out.split()
+        assert purse["left_usd"] is None or f"{purse['left_usd']:,.4f}" in out.split()
+    assert {"over", "budget", "blocked,", "coder-chat"} <= set(out.split())
 
 
 def test_the_same_is_there_for_programs(gateway: Server, capsys: pytest.CaptureFixture[str]) -> None:

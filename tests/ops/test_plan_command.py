@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ops.bench import catalog_of
 from ops.cli import main
+from ops.config_files import load
+from ops.console import output
+from ops.engine import Recording, run_main
+from ops.plan.screen import first_screen
+from stacks.admission import admit
+from stacks.settings import RawConfig
 from tests.checkout import clone
 from tests.patience import at_least
 from tests.support import PROJECT_DIR, SERVED_ALIASES, strings
@@ -55,8 +66,8 @@ def test_the_committed_stacks_would_deploy(plan: Any, stack: str) -> None:
     assert answer.out.startswith(f"ai-platform / {stack}")
 
 
-def test_text_shows_the_tree_the_models_and_the_totals(plan: Any) -> None:
-    out = plan(*UP).out
+def test_full_shows_the_tree_every_model_the_bill_and_the_totals(plan: Any) -> None:
+    out = plan(*UP, "--full").out
     for part in ("coder-chat  VllmModel", "Deployment  coder-chat (x1)", "NodePool  g2-standard-8", "kept on destroy"):
         assert part in out
     header = next(line for line in out.splitlines() if line.startswith("ALIAS"))
@@ -69,13 +80,174 @@ def test_text_shows_the_tree_the_models_and_the_totals(plan: Any) -> None:
     assert "disabled" in rows["claude-haiku"]
     assert "GPU slots: 1 of 1 held" in out
     assert "resources to create" in out
+    assert "BILLED WHILE IDLE" in out
 
 
-def test_text_says_what_has_to_be_done_before_the_first_update(plan: Any) -> None:
-    out = plan().out
+def test_full_says_what_has_to_be_done_before_the_first_update(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    out = plan("--full").out
     assert "before `pulumi up`: gcp:project is the example's" in out
     assert "pulumi config set --secret litellmMasterKey" in out
     assert "ops pin" in out
+
+
+# --- the first screen ----------------------------------------------------------------------------------------------
+
+COMMANDS = ("ops ", "pulumi ", "openssl ", "(printf ", "read ", "kubectl ")
+CASES = {
+    "as committed": (),
+    "one model up": UP,
+    "local": ("--stack", "local"),
+    "a model that would not fit": ("--set", "machineType=g2-standard-4"),
+    "a disabled group": (*UP, "--set", "groups.retrieval=false"),
+    "everything else": (
+        *UP,
+        "--set",
+        "gateway.database=cloud-sql",
+        "--set",
+        "gpuSharingClients=2",
+        "--set",
+        "spot=true",
+    ),
+    "no budget": ("--set", "maxMonthlyUsd=100000", "--set", "gpuQuota=8", "--set", "systemNodes=3"),
+}
+
+
+def prose(out: str) -> list[str]:
+    """Lines that are no command to copy: those may be as long as they are, since a break would break them."""
+    return [line for line in out.splitlines() if not line.strip().removeprefix("more").strip().startswith(COMMANDS)]
+
+
+def words(out: str) -> Counter[str]:
+    """What is said, wherever its lines break."""
+    return Counter(re.sub("[│├└─]", " ", out).split())
+
+
+_MADE: dict[str, Recording] = {}
+
+
+def _once(raw: RawConfig, project_dir: Path) -> Recording:
+    if repr(raw) not in _MADE:
+        _MADE[repr(raw)] = run_main(raw, project_dir)
+    return _MADE[repr(raw)]
+
+
+@pytest.fixture
+def at(plan: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    # The same plan at several widths is made once.
+    monkeypatch.setattr("ops.plan.command.run_main", _once)
+
+    def printed(columns: int, *said: str) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        answer = plan(*said)
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    return printed
+
+
+@pytest.mark.parametrize("full", [(), ("--full",)], ids=["first screen", "full"])
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_is_cut_or_broken_at_any_width(at: Callable[..., str], case: str, full: tuple[str, ...]) -> None:
+    out = {columns: at(columns, *CASES[case], *full) for columns in (80, 120, 200)}
+    for columns, text in out.items():
+        assert max(map(len, (line for line in prose(text) if "ops plan" not in line))) <= columns
+        assert "…" not in text
+        assert words(text) == words(out[200])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_first_screen_is_one_screen(at: Callable[..., str], case: str) -> None:
+    lines = at(80, *CASES[case]).splitlines()
+    assert len(lines) <= 36 if "--set" in CASES[case] else len(lines) <= 30
+
+
+def test_the_first_screen_says_what_is_up_what_it_costs_what_is_wrong_and_how_to_see_more(plan: Any) -> None:
+    out, data = plan(*UP).out, plan(*UP, "--format", "json").json
+    bill = data["costs"]
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
+    assert "ai-platform / ai-dev: coder-chat up, 5 off; GPU slots: 1 of 1 held" in out
+    assert {m["alias"] for m in data["models"] if m["state"] != "disabled"} <= rows.keys()
+    for model in (m for m in data["models"] if m["cost"]):
+        row = rows[model["alias"]].split()
+        assert model["state"] in row
+        assert row[-1] == f"{model['cost']['usdPerHour']:.4f}"
+        assert "fits" in row if model["fit"] else "CPU" in row
+    for figure in (
+        f"${bill['idleUsdPerMonth']:,.2f} a month idle",
+        f"${bill['usdPerHourNow']:,.4f} an hour now",
+        f"${bill['worstCaseUsdPerMonth']:,.2f} a month at worst",
+        f"prices: us-central1, {bill['pricesAsOf']}",
+    ):
+        assert figure in out
+    custom = [r for r in data["resources"] if not r["type"].startswith(("pulumi:", "ai-platform:"))]
+    assert f"{len(custom)} resources to create" in out
+    unset = sum(notice["message"].startswith("before `pulumi up`") for notice in data["notices"])
+    assert f"{unset} settings and secrets before `pulumi up`" in out
+    first = data["notices"][unset]
+    assert first["remedy"] in out
+    assert first["message"].split()[0] in rows["wrong"]
+    assert "ops plan --stack ai-dev --set coder-chat:replicas=1 --full" in out
+
+
+def test_a_model_of_a_disabled_group_is_in_full_only(plan: Any) -> None:
+    said = ("--set", "groups.retrieval=false")
+    shown = [line.split()[0] for line in plan(*said).out.splitlines() if line]
+    assert "qwen-local" in shown
+    assert not {"embeddings", "claude-haiku"} & set(shown)
+    assert {"embeddings", "claude-haiku"} <= {
+        line.split()[0] for line in plan(*said, "--full").out.splitlines() if line
+    }
+
+
+def test_what_was_asked_and_what_it_changes_come_first(at: Callable[..., str], plan: Any) -> None:
+    old = plan("--format", "json").json["costs"]["usdPerHourNow"]
+    new = plan(*UP, "--format", "json").json["costs"]["usdPerHourNow"]
+    for full in ((), ("--full",)):
+        first, second = at(200, *UP, *full).splitlines()[:2]
+        assert first == "asked: coder-chat:replicas=1"
+        assert second == (
+            "beside Pulumi.ai-dev.yaml alone: coder-chat off -> up; "
+            f"${old:.4f} -> ${new:.4f} an hour now (+${new - old:.4f})"
+        )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("coder-chat:maxModelLen=8192", "coder-chat context 16,384 -> 8,192"),
+        ("groups.retrieval=false", "embeddings off -> disabled"),
+        ("machineType=g2-standard-12", "GPU pool g2-standard-8 -> g2-standard-12"),
+        ("gpuQuota=0", "GPU pool g2-standard-8 -> none"),
+        ("spot=true", "a month at worst (-$"),
+        ("keys.editor.models[0]=coder-chat", "no model, machine or cost differs"),
+    ],
+)
+def test_every_kind_of_change_is_told(at: Callable[..., str], assignment: str, told: str) -> None:
+    assert told in at(200, "--set", assignment, "--set", "maxMonthlyUsd=100000").splitlines()[1]
+
+
+def test_a_secret_that_is_tried_out_is_not_shown(plan: Any, tmp_path: Path) -> None:
+    for name in ("Pulumi.yaml", "Pulumi.ai-dev.yaml", "__main__.py"):
+        (tmp_path / name).write_text((PROJECT_DIR / name).read_text())
+    with (tmp_path / "Pulumi.ai-dev.yaml").open("a") as file:
+        file.write("  ai-platform:keyValues: {editor: {secure: v1:CIPHER}}\n")
+    answer = plan("--project-dir", tmp_path, "--set", "keyValues.smoke=CANARYCANARY")
+    assert answer.code == 0, answer.err
+    assert "asked: keyValues.smoke=..." in answer.out
+    assert "CANARY" not in answer.out
+
+
+def test_sixty_models_are_one_screen_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    raw = load(PROJECT_DIR, "ai-dev", ["maxMonthlyUsd=1000000"])
+    raw = replace(raw, values={key: value for key, value in raw.values.items() if not key.startswith("coder-chat:")})
+    admission = admit(raw, catalog_of(60), rehearsal=True)
+    assert not admission.problems
+    first_screen(output(), admission, [])
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) <= 40
+    assert "and 48 more that are off" in out
 
 
 # --- JSON ----------------------------------------------------------------------------------------------------------

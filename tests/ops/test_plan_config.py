@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -113,10 +118,153 @@ def test_an_assignment_changes_nothing_in_the_file(project: Path) -> None:
     assert (project / "Pulumi.dev.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("assignment", ["novalue", "=1", ":=1", ""])
+# Each key of these is set alone, on the file below; what arrives is what the CLI's stack file then hands over.
+BEFORE = """config:
+  list: [a, b]
+  object: {a: 1, b: {c: 2}, list: [x]}
+  text: plain
+  secret: {secure: v1:CIPHER}
+  secrets: {old: {secure: v1:CIPHER}}
+"""
+PATHS = {
+    "one[0]=x": '["x"]',
+    "two.ci.models[0]=x": '{"ci":{"models":["x"]}}',
+    'three["odd key"].team=x': '{"odd key":{"team":"x"}}',
+    'four["a.b"]["c[0]"]=x': '{"a.b":{"c[0]":"x"}}',
+    'five["a \\"quoted\\" name"]=x': '{"a \\"quoted\\" name":"x"}',
+    '["six"].a=x': '{"a":"x"}',
+    "seven.onDemand.g2-standard-8=0.8": '{"onDemand":{"g2-standard-8":"0.8"}}',
+    "eight[2]=x": '[null,null,"x"]',
+    "nine[0].a=x": '[{"a":"x"}]',
+    "ten[0][0]=x": '[["x"]]',
+    "eleven.a:b=true": '{"a:b":true}',
+    "twelve..a=x": '{"a":"x"}',
+    'thirteen={"a":[1,true]}': '{"a":[1,true]}',
+    "fourteen=[1]": "[1]",
+    'fifteen.a={"b":1}': '{"a":"{\\"b\\":1}"}',  # text: only the top is read as JSON, by the program
+    "sixteen[0]nested=x": '[{"nested":"x"}]',
+    "other:seventeen.a=1": '{"a":1}',
+    "other:config:eighteen.a=1": '{"a":1}',
+    "numbers[0]=10": "[10]",
+    "minus[0]=-1": "[-1]",
+    "plus[0]=+5": "[5]",
+    "zero[0]=0": "[0]",
+    "zeros[0]=007": '["007"]',
+    "float[0]=1.5": '["1.5"]',
+    "huge[0]=18446744073709551616": '["18446744073709551616"]',
+    "truth[0]=true": "[true]",
+    "yes[0]=yes": '["yes"]',
+    "empty[0]=": '[""]',
+    "equals[0]=a=b": '["a=b"]',
+    "list[1]=y": '["a","y"]',
+    "list[2]=y": '["a","b","y"]',
+    "list[2].a=y": '["a","b",{"a":"y"}]',
+    "object.list[1]=y": '{"a":1,"b":{"c":2},"list":["x","y"]}',
+    "text.a=1": '{"a":1}',
+    "text[0]=1": "[1]",
+    "secret.a=1": '{"a":1}',
+    "declared.b=2": '{"b":2}',  # the project's own value is replaced whole
+}
+REFUSED_PATHS = {
+    "object.=1": "ends with a name",
+    ".object=1": "begins with a name",
+    "list.[0]=1": "a dot leads to a name",
+    "list[0=1": "closing bracket",
+    'object["a=1': "closing quote",
+    'object["a"=1': "closing bracket",
+    "list[]=1": "neither an index nor a quoted name",
+    "object[odd key]=1": "neither an index nor a quoted name",
+    "[0]=1": "begins with a name",
+    "list.a=1": "is a list, which has indices and no names",
+    "list[3]=1": "has no place [3]; its next free one is [2]",
+    "list[-1]=1": "has no place [-1]",
+    "object[0]=1": "is a mapping, which has names and no index",
+    "object.a.b=1": "object.a has a value, so nothing can be set inside it",
+    "object.a[0]=1": "object.a has a value, so nothing can be set inside it",
+    "secrets.old.a=1": "secrets.old has a value",
+    "new.secure=x": "encrypted value",
+    "new[1000]=x": "would be far out",
+}
+
+
+def key_of(assignment: str) -> str:
+    """The key of config that an assignment changes."""
+    namespace = "other" if assignment.startswith("other:") else "demo"
+    return f"{namespace}:{re.findall(r'[a-z]+', assignment.replace('other:', '').replace('config:', ''))[0]}"
+
+
+@pytest.mark.parametrize("assignment", PATHS)
+def test_a_path_leads_into_lists_and_objects(project: Path, assignment: str) -> None:
+    (project / "Pulumi.yaml").write_text("name: demo\nconfig:\n  declared:\n    value: {a: 1}\n")
+    assert read(project, BEFORE, assignment).values[key_of(assignment)] == PATHS[assignment]
+
+
+def test_a_value_inside_an_object_of_secrets_leaves_the_others_secret(project: Path) -> None:
+    found = read(project, BEFORE, "secrets.new=x")
+    assert json.loads(found.secrets["demo:secrets"] or "") == {"old": None, "new": None}
+    assert "demo:secrets" not in found.values
+
+
+@pytest.mark.parametrize("assignment", REFUSED_PATHS)
+def test_a_path_that_leads_nowhere_is_refused_with_one_that_leads_somewhere(project: Path, assignment: str) -> None:
+    with pytest.raises(ConfigFileError) as told:
+        read(project, BEFORE, assignment)
+    said, remedy = str(told.value).rsplit(": ops plan ", 1)
+    assert REFUSED_PATHS[assignment] in said
+    assert repr(assignment) in said
+    assert "\n" not in said
+    stack, dev, word, meant = shlex.split(remedy)
+    assert (stack, dev, word) == ("--stack", "dev", "--set")
+    assert read(project, BEFORE, meant).values.keys() >= {"demo:list", "demo:text"}
+
+
+@pytest.mark.skipif(shutil.which("pulumi") is None, reason="no `pulumi` on PATH")
+def test_the_cli_sets_the_same_and_refuses_the_same(project: Path) -> None:
+    environment = {
+        **os.environ,
+        "PULUMI_BACKEND_URL": f"file://{project}",
+        "PULUMI_CONFIG_PASSPHRASE": "test",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+
+    def pulumi(*words: str) -> int:
+        command = ["pulumi", *words, "--non-interactive"]
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, check=False).returncode
+
+    file = project / "Pulumi.dev.yaml"
+    assert pulumi("stack", "init", "dev") == 0
+    salt = file.read_text()
+    # Keys do not touch each other: all are set at once that are not of the same one.
+    rounds: list[dict[str, str]] = []
+    for assignment in PATHS:
+        free = next((known for known in rounds if key_of(assignment) not in known), None)
+        if free is None:
+            rounds.append(free := {})
+        free[key_of(assignment)] = assignment
+    for assignments in rounds:
+        file.write_text(salt + BEFORE)
+        words = [word for assignment in assignments.values() for word in ("--plaintext", assignment)]
+        assert pulumi("config", "set-all", "--path", *words) == 0
+        found = load(project, "dev").values
+        assert {key: found[key] for key in assignments} == {key: PATHS[text] for key, text in assignments.items()}
+    file.write_text(salt + BEFORE)
+    for assignment in REFUSED_PATHS.keys() - {"new[1000]=x"}:
+        key, _, text = assignment.partition("=")
+        assert pulumi("config", "set", "--path", key, text) != 0, assignment
+
+
+@pytest.mark.parametrize("assignment", ["novalue", "=1", ":=1", "", ":a=1", "a:b:c=1", '[""]=1'])
 def test_an_assignment_without_key_or_value_is_refused(project: Path, assignment: str) -> None:
-    with pytest.raises(ConfigFileError, match="namespace:key=value"):
+    with pytest.raises(
+        ConfigFileError, match=r"namespace:key=value.*: ops plan --stack dev --set coder-chat:replicas=1"
+    ):
         read(project, "", assignment)
+
+
+def test_a_key_that_was_pasted_into_a_bad_assignment_is_not_shown(project: Path) -> None:
+    with pytest.raises(ConfigFileError) as told:
+        read(project, "", "keyValues[ci=sk-0123456789abcdef")
+    assert "0123456789abcdef" not in str(told.value)
 
 
 @pytest.mark.parametrize(

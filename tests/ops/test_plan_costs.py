@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ops.engine import run
 from ops.plan.data import plan_data
-from ops.plan.text import cost_section
+from ops.plan.text import print_costs
 from stacks.admission import admit
 from stacks.costs import Costs, costs
 from stacks.program import main
@@ -37,9 +37,7 @@ def bill_of(values: Mapping[str, str]) -> Costs:
 
 def text(bill: Costs | None) -> str:
     out = io.StringIO()
-    console = Console(file=out, width=140, highlight=False)
-    for part in cost_section(bill):
-        console.print(part, soft_wrap=True)
+    print_costs(Console(file=out, width=140, highlight=False), bill)
     return out.getvalue()
 
 
@@ -48,7 +46,7 @@ def test_the_text_has_the_three_totals_and_the_date_of_their_prices():
     shown = text(bill)
     assert f"${bill.idle_usd_per_month:,.2f} a month" in shown
     assert f"${bill.usd_per_hour_now:,.4f} an hour" in shown
-    assert f"${bill.worst_case_usd_per_month:,.2f} a month (1 GPU node)" in shown
+    assert f"${bill.worst_case_usd_per_month:,.2f} a month at worst, all up all month (1 GPU node)" in shown
     assert "prices: us-central1, 2026-08-20" in shown
 
 

@@ -93,6 +93,22 @@ def test_a_models_own_server_is_asked_who_it_is_and_then_by_that_name(
     assert {asked.key for asked in server.seen} == {SERVING_KEY}
 
 
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_no_cost_and_no_verdict_is_cut_on_a_small_screen(
+    gateway: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert through(gateway) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert "…" not in out
+    found = [words for line in out.splitlines() if (words := line.split()) and words[0] in CATALOG]
+    assert {row[0] for row in found} == set(CATALOG)
+    for row in found:
+        assert row[-1] == "ok"
+        assert re.fullmatch(r"\d+\.\d{9}", row[-2])
+
+
 def test_a_tool_is_called_and_its_result_sent_back(gateway: Server) -> None:
     assert through(gateway, AGENT) == 0
     first, second = (asked.body["messages"] for asked in gateway.seen if asked.body)

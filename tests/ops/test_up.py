@@ -18,13 +18,15 @@ import pytest
 from ops import cli
 from ops.config_files import load
 from ops.embedded_cluster.planned_nodes import nodes_of
+from ops.engine import run_main
 from ops.up import leash
 from ops.up.by_kubectl import Identity, follows
 from ops.up.by_pulumi import PulumiStack, readable
 from ops.up.command import config_of
 from ops.up.errors import UpError
+from ops.up.report import report
 from ops.up.secrets import SecretObject, needed, rehearse, settle
-from ops.up.site import Kubectl, Object
+from ops.up.site import Kubectl, Object, Site
 from stacks.admission import admit
 from stacks.plan import Plan
 from stacks.settings import RawConfig
@@ -313,3 +315,49 @@ def test_a_leashed_command_is_interrupted_when_its_starter_is_killed(tmp_path: P
     subprocess.run(
         ["/bin/sh", "-c", f"until [ -e {tmp_path}/told ]; do sleep 0.05; done"], timeout=at_least(30), check=True
     )
+
+
+# --- what is said at the end
+
+
+class Answering(Kubectl):
+    """A cluster with one GPU node that runs coder-chat; what it answers is what a real one does."""
+
+    def get(self, *arguments: str) -> list[Object]:
+        node = "gke-ai-platform-ai-dev-g2-standard-8-100g-0123456789-abcd"
+        if arguments[-1] == "nodes":
+            labels = {
+                "node.kubernetes.io/instance-type": "g2-standard-8",
+                "cloud.google.com/gke-accelerator": "nvidia-l4",
+            }
+            return [{"metadata": {"name": node, "labels": labels}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}]
+        if "serving" not in arguments:
+            return []
+        return [
+            {
+                "metadata": {"name": "coder-chat-7d9f8b6c5-x2x4z", "labels": {"app.kubernetes.io/name": "coder-chat"}},
+                "spec": {"nodeName": node},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+            }
+        ]
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_the_report_breaks_no_word_and_no_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: int
+) -> None:
+    raw = local("coder-chat:replicas=1")
+    site = Site(kubectl=Answering("kubectl", tmp_path / "kubeconfig", "kind-ai", tmp_path), embedded=None)
+    recording = run_main(raw, PROJECT_DIR)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = "\n".join(report(admit(raw, rehearsal=True).plan, recording, site, ["pulumi stack ls"])).splitlines()
+    state, commands = lines[: lines.index("next")], lines[lines.index("next") + 1 :]
+    assert max(map(len, state)) <= columns
+    said = " ".join(" ".join(state).split())
+    assert (
+        "coder-chat coder-chat-7d9f8b6c5-x2x4z ready on gke-ai-platform-ai-dev-g2-standard-8-100g-0123456789-abcd"
+        in said
+    )
+    assert "1 x nvidia-l4, pods of the stack: 1" in said
+    assert all("   # " in command for command in commands)
+    assert f"  export KUBECONFIG={tmp_path}/kubeconfig   # for kubectl in this shell" in commands
