@@ -22,6 +22,7 @@ from components.kubernetes.pods import (
     container_security,
     env,
     gib,
+    http_probe,
     labels,
     metadata,
     pod_security,
@@ -142,6 +143,41 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
         volume_mounts=[
             core.VolumeMountArgs(name="model-cache", mount_path=CLAIM_PATH),
             core.VolumeMountArgs(name="stage", mount_path=_PROGRAM_PATH, read_only=True),
+            TMP_MOUNT,
+        ],
+    )
+
+
+def engine_container(
+    args: ModelArgs,
+    name: str,
+    image: Image,
+    *,
+    arguments: Sequence[str],
+    env: Sequence[core.EnvVarArgs],
+    health_route: str,
+    probe_period: int,
+    extended: Mapping[str, str] | None = None,
+    mounts: Sequence[core.VolumeMountArgs] = (),
+) -> core.ContainerArgs:
+    """The server of a model: weights read-only, probed on its port, with the whole budget of a start to come up."""
+    return core.ContainerArgs(
+        name=name,
+        image=args.image(image),
+        args=list(arguments),
+        env=list(env),
+        ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
+        resources=resources(args.needs, extended=extended),
+        security_context=container_security(),
+        startup_probe=http_probe(
+            health_route, period=probe_period, failures=args.cold_start.startup_failures(probe_period)
+        ),
+        readiness_probe=http_probe(health_route, period=probe_period, failures=3),
+        liveness_probe=http_probe(health_route, period=probe_period, failures=12, timeout=10),
+        termination_message_policy="FallbackToLogsOnError",
+        volume_mounts=[
+            core.VolumeMountArgs(name="model-cache", mount_path=HUB_CACHE, sub_path="hub", read_only=True),
+            *mounts,
             TMP_MOUNT,
         ],
     )

@@ -177,12 +177,12 @@ def explain(job: Job, error: BaseException) -> str:
     )
     if status in (401, 403):
         return (
-            f"the hub refuses {job.label} ({status}): it is gated, private, or misspelt in models/catalog.py. Accept "
+            f"the hub refuses {job.label} ({status}): it is gated, private, or misspelt in models/catalog. Accept "
             "its licence on the hub, then: pulumi config set --secret huggingFaceToken && pulumi up"
         )
     if status == 404:
         return (
-            f"the hub does not know {job.label} (404). Correct model_id or revision in models/catalog.py "
+            f"the hub does not know {job.label} (404). Correct model_id or revision in models/catalog "
             "(`ops pin` looks revisions up), then: pulumi up"
         )
     if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in _chain(error)):
@@ -267,7 +267,7 @@ def finish(job: Job, snapshot: Path) -> None:
     for pattern in _unmatched(job, files):
         raise Permanent(
             f"{job.label} has no file '{pattern}', which the engine needs: correct `files` of {job.alias} in "
-            "models/catalog.py, then: pulumi up"
+            "models/catalog, then: pulumi up"
         )
     total = sum(files.values())
     say(f"{len(files)} files, {total / _GIB:.2f} GiB (catalog: {job.expected_bytes / _GIB:.2f} GiB)")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import pulumi
-from pulumi_kubernetes.core import v1 as core
 
-from components.kubernetes.pods import container_security, http_probe, resources, secret_env
-from components.serving.model_workload import HUB_CACHE, SERVED_LINK, TMP_MOUNT, ModelArgs, model_objects, weights_of
+from components.kubernetes.pods import secret_env
+from components.serving.model_workload import SERVED_LINK, ModelArgs, engine_container, model_objects, weights_of
 from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT, Registration
 from models.engines.tei import TeiEngine
 from models.images import LITELLM
 from models.spec import ModelSpec
-
-_PROBE_PERIOD_S = 5
-_HEALTH = TeiEngine.health_route
 
 
 def tei_arguments(spec: ModelSpec) -> list[str]:
@@ -31,7 +27,7 @@ def tei_arguments(spec: ModelSpec) -> list[str]:
         f"--max-batch-tokens={engine.max_batch_tokens}",
         f"--max-client-batch-size={engine.max_client_batch_size}",
         f"--max-concurrent-requests={engine.max_concurrent_requests}",
-        # Kubernetes sets HOSTNAME, which the router would take for its address.
+        # Its own defaults are port 80, and the address in HOSTNAME, which Kubernetes sets.
         "--hostname=0.0.0.0",
         f"--port={PORT}",
         f"--auto-truncate={str(engine.auto_truncate).lower()}",
@@ -49,25 +45,14 @@ class TeiEmbeddings(pulumi.ComponentResource):
     def __init__(self, name: str, args: ModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:serving:TeiEmbeddings", name, None, opts)
         engine = TeiEngine.of(args.spec)
-        container = core.ContainerArgs(
-            name="tei",
-            image=args.image(engine.image),
-            args=tei_arguments(args.spec),
+        container = engine_container(
+            args,
+            "tei",
+            engine.image,
+            arguments=tei_arguments(args.spec),
             env=[secret_env("API_KEY", API_KEY_SECRET, API_KEY)],
-            # Explicit and unprivileged: the image's own default is port 80.
-            ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
-            resources=resources(args.needs),
-            security_context=container_security(),
-            startup_probe=http_probe(
-                _HEALTH, period=_PROBE_PERIOD_S, failures=args.cold_start.startup_failures(_PROBE_PERIOD_S)
-            ),
-            readiness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=3),
-            liveness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=12, timeout=10),
-            termination_message_policy="FallbackToLogsOnError",
-            volume_mounts=[
-                core.VolumeMountArgs(name="model-cache", mount_path=HUB_CACHE, sub_path="hub", read_only=True),
-                TMP_MOUNT,
-            ],
+            health_route=engine.health_route,
+            probe_period=5,
         )
         objects = model_objects(
             args,

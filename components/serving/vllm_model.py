@@ -8,8 +8,15 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.kubernetes.pods import container_security, env, gib, http_probe, resources, scratch, secret_env
-from components.serving.model_workload import CLAIM_PATH, HUB_CACHE, TMP_MOUNT, ModelArgs, model_objects, weights_of
+from components.kubernetes.pods import env, gib, scratch, secret_env
+from components.serving.model_workload import (
+    CLAIM_PATH,
+    HUB_CACHE,
+    ModelArgs,
+    engine_container,
+    model_objects,
+    weights_of,
+)
 from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT, Registration
 from models.engines.vllm import HOME_GIB as VLLM_HOME_GIB
@@ -19,8 +26,6 @@ from models.spec import ModelSpec
 from models.weights import Weights
 
 _COMPILE_CACHE = f"{CLAIM_PATH}/compile"
-_PROBE_PERIOD_S = 10
-_HEALTH = VllmEngine.health_route
 
 
 def vllm_arguments(spec: ModelSpec) -> list[str]:
@@ -88,10 +93,11 @@ class VllmModel(pulumi.ComponentResource):
         image = engine.image
         home_volume, home_mount = scratch("home", image.home, gib(VLLM_HOME_GIB))
         shm = gib(model.needs.shm_gib)
-        container = core.ContainerArgs(
-            name="vllm",
-            image=model.image(image),
-            args=vllm_arguments(model.spec),
+        container = engine_container(
+            model,
+            "vllm",
+            image,
+            arguments=vllm_arguments(model.spec),
             env=[
                 # By environment, never as an argument: arguments show in the process list and in `describe`.
                 secret_env("VLLM_API_KEY", API_KEY_SECRET, API_KEY),
@@ -105,21 +111,13 @@ class VllmModel(pulumi.ComponentResource):
                     VLLM_NO_USAGE_STATS="1",
                 ),
             ],
-            ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
-            resources=resources(model.needs, extended={GPU_TAINT: str(engine.gpus)}),
-            security_context=container_security(),
-            startup_probe=http_probe(
-                _HEALTH, period=_PROBE_PERIOD_S, failures=model.cold_start.startup_failures(_PROBE_PERIOD_S)
-            ),
-            readiness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=3),
-            liveness_probe=http_probe(_HEALTH, period=_PROBE_PERIOD_S, failures=12, timeout=10),
-            termination_message_policy="FallbackToLogsOnError",
-            volume_mounts=[
-                core.VolumeMountArgs(name="model-cache", mount_path=HUB_CACHE, sub_path="hub", read_only=True),
+            health_route=engine.health_route,
+            probe_period=10,
+            extended={GPU_TAINT: str(engine.gpus)},
+            mounts=[
                 core.VolumeMountArgs(name="model-cache", mount_path=_COMPILE_CACHE, sub_path="compile"),
                 core.VolumeMountArgs(name="shm", mount_path="/dev/shm"),  # noqa: S108  a volume
                 home_mount,
-                TMP_MOUNT,
             ],
         )
         objects = model_objects(

@@ -123,3 +123,23 @@ class Engine(Spec, ABC):
     def claim_gib(self, spec: ModelSpec) -> int:
         """Size of the claim that holds its weights, whole GiB; 0 where nothing is stored on one."""
         return disk_gib(spec.weights.bytes_on_disk) if spec.weights else 0
+
+
+class CpuEngine(Engine):
+    """What serves a model on the system pool: the questions about a GPU are answered."""
+
+    runs_here: ClassVar[bool] = True
+
+    @property
+    def gpus_held(self) -> int:
+        return 0
+
+    @property
+    def share(self) -> Share | None:
+        return None
+
+    def fit(self, spec: ModelSpec) -> GpuFit | None:
+        return None
+
+    def remedies(self, spec: ModelSpec) -> tuple[Remedy, ...]:
+        return ()

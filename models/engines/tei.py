@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from models.cold_start import CPU_NODE_S, ColdStart, cold_start
-from models.engines.base import Engine, Refusal, Share, Sizing
+from models.engines.base import CpuEngine, Refusal, Sizing
 from models.facts import Image, Throughput
-from models.memory.remedies import Remedy
 from models.memory.tei import encoder_gib
-from models.memory.vllm import GpuFit
 from models.needs import LOGS_GIB, TMP_GIB, Needs
 from models.throughput import assumed, cpu_tokens_per_second
 from models.weights import EncoderArchitecture, Weights
@@ -24,10 +22,9 @@ if TYPE_CHECKING:
 _START_S = 120  # load and warm-up at the largest batch
 
 
-class TeiEngine(Engine):
+class TeiEngine(CpuEngine):
     """text-embeddings-inference's router on CPU."""
 
-    runs_here: ClassVar[bool] = True
     sizing: ClassVar[Sizing | None] = Sizing.TEI
     health_route: ClassVar[str] = "/health"
     identity_route: ClassVar[str] = "/info"  # it has no list of models
@@ -45,16 +42,8 @@ class TeiEngine(Engine):
     cpu: float = Field(gt=0)  # cores requested
 
     @property
-    def gpus_held(self) -> int:
-        return 0
-
-    @property
     def images(self) -> tuple[Image, ...]:
         return (self.image,)  # the staging image is the gateway's, which is on the node already
-
-    @property
-    def share(self) -> Share | None:
-        return None
 
     def needs(self, spec: ModelSpec) -> Needs | None:
         _, arch = encoder(spec)
@@ -77,12 +66,6 @@ class TeiEngine(Engine):
                 "tokens: longer inputs would lose their end without a word, and their embeddings mean something else",
                 ({"maxBatchTokens": str(spec.context)},),
             )
-
-    def fit(self, spec: ModelSpec) -> GpuFit | None:
-        return None
-
-    def remedies(self, spec: ModelSpec) -> tuple[Remedy, ...]:
-        return ()
 
     def flags(self, spec: ModelSpec) -> Mapping[str, int | float | bool | str]:
         context = spec.context or encoder(spec)[1].max_positions

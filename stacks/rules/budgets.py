@@ -132,6 +132,6 @@ def prices(plan: Plan) -> Iterator[Notice]:
             yield Notice(
                 f"{model.alias} is sold at ${model.price_usd_per_mtok:.3g} per million tokens and costs "
                 f"${model.usd_per_mtok:.3g} even if it is never idle, at {model.throughput.tokens_per_second:,.0f} "
-                f"tokens a second ({evidence.value}): a higher price in models/catalog.py, or measure",
+                f"tokens a second ({evidence.value}): a higher price in models/catalog, or measure",
                 f"pulumi config set {model.alias}:tokensPerSecond <measured under load>",
             )

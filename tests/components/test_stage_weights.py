@@ -220,7 +220,7 @@ def test_a_download_that_is_cut_is_taken_up_again(claim: Claim, hub: Hub) -> Non
     [
         (401, {"X-Error-Code": "RepoNotFound"}, "huggingFaceToken"),
         (403, {"X-Error-Code": "GatedRepo"}, "huggingFaceToken"),
-        (404, {"X-Error-Code": "RepoNotFound"}, "models/catalog.py"),
+        (404, {"X-Error-Code": "RepoNotFound"}, "models/catalog"),
     ],
 )
 def test_what_waiting_does_not_mend_fails_at_once_with_the_remedy(
