@@ -104,6 +104,7 @@ class _Subject:
     notes: tuple[str, ...] = ()
     flags: Mapping[str, int | float | bool | str] = field(default_factory=dict[str, "int | float | bool | str"])
     sizing: Sizing | None = None  # of a catalog entry: its engine's; None: what the architecture suggests
+    stated_gib: float | None = None  # host memory, where an engine states it and no model of memory computes it
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def _answer(args: argparse.Namespace) -> _Answer:
     if (args.alias is None) == (args.config is None):
         raise ValueError("name one model: an alias of the catalog, or --config with its config.json")
     subject = _from_catalog(args) if args.alias else _from_config(args)
+    if subject.stated_gib is not None:
+        context = int(subject.flags.get("max_model_len") or subject.architecture.max_positions)
+        return _cpu_answer(args, subject, subject.stated_gib, {"stated_gib": subject.stated_gib}, context)
     if isinstance(subject.architecture, EncoderArchitecture):
         return _encoder(args, subject, subject.architecture)
     if args.cpu or subject.sizing is Sizing.LLAMA_CPP:
@@ -138,6 +142,7 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
     weights = spec.weights
     if weights is None:
         raise ValueError(f"{spec.alias} runs at its provider and needs no memory here")
+    needs = spec.engine.needs(spec)
     quantization = Quantization(args.quantization or weights.quantization)
     size = args.weights_bytes or weights.bytes_on_disk
     if quantization is not weights.quantization and not args.weights_bytes:
@@ -150,6 +155,7 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
         weights.dtype,
         flags=spec.engine.flags(spec),
         sizing=spec.engine.sizing,
+        stated_gib=needs.gib if needs and spec.engine.sizing is None else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,7 +40,7 @@ def test_every_engine_that_is_written_is_in_the_union() -> None:
             yield sub
             yield from below(sub)
 
-    written = {cls for cls in below(Engine) if cls.__module__.startswith("models.engines.")}
+    written = {cls for cls in below(Engine) if cls.__module__.startswith("models.engines.") and not isabstract(cls)}
     assert written == set(ENGINES)
 
 
