@@ -241,8 +241,8 @@ def _unknown(source: Source, place: Trail, value: object) -> Problem:
 def no_group(namespace: str, name: str, groups: Collection[str]) -> str:
     """That there is no such group."""
     return (
-        f"{config_path(namespace, 'groups', name)}: there is no group '{name}' in models/catalog/parts.py, so nothing is "
-        f"enabled; {did_you_mean(name, groups)}"
+        f"{config_path(namespace, 'groups', name)}: there is no group '{name}' in models/catalog/parts.py, so nothing "
+        f"is enabled; {did_you_mean(name, groups)}"
     )
 
 

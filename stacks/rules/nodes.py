@@ -6,38 +6,44 @@ from collections.abc import Iterator
 
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine, ephemeral_allocatable_gib
 from models.needs import Needs
-from stacks.plan import Plan, State, on_gpu, system_fits, system_needs
+from stacks.plan import Choice, Plan, PlannedModel, State, Workload, on_cpu, on_gpu, system_fits, system_needs
 from stacks.problems import Notice, Problem
 from stacks.sections import Platform
 
 
 def gpu_node(plan: Plan) -> Iterator[Problem]:
     """Host memory, CPU, disk of the node that was chosen."""
-    up = [(m, load) for m, load in on_gpu(plan.models) if m.state is State.UP]
-    if plan.gpu is None:
-        for model, _ in up:
+    for model, load in on_gpu(plan.models):
+        if model.state is not State.UP:
+            continue
+        if plan.gpu is None:
             yield Problem(
                 f"{model.spec.alias}:replicas is {model.replicas}, but gpuQuota is 0, so there is no GPU pool",
                 "pulumi config set gpuQuota 1   # once Google has granted the quota GPUS_ALL_REGIONS",
             )
-        return
-    disk = ephemeral_allocatable_gib(plan.settings.platform.gpu_boot_disk_gib)
-    for model, load in up:
-        if lacking := load.needs.lacking(plan.gpu.machine):
-            yield Problem(
-                f"{model.spec.alias} needs {lacking} ({plan.gpu.reason}), so its pod would never be scheduled, or "
-                "be killed while it loads",
-                f"pulumi config set machineType {_smallest_for(load.needs) or 'auto'}",
-            )
-        image = model.spec.engine.images[0]
-        # Unpacked, an image takes about twice its compressed size; both are on disk while it is unpacked.
-        wanted = load.needs.ephemeral_gib + image.compressed_gib * 3
-        if wanted > disk:
-            yield Problem(
-                f"gpuBootDiskGib is {plan.settings.platform.gpu_boot_disk_gib}, which leaves {disk:g} GiB, and the "
-                f"image and scratch space of {model.spec.alias} need {wanted:g} GiB: the pod would be evicted",
-                "pulumi config set gpuBootDiskGib 100",
-            )
+        else:
+            yield from _lacking(plan, plan.gpu, model, load)
+
+
+def _lacking(plan: Plan, choice: Choice, model: PlannedModel, load: Workload) -> Iterator[Problem]:
+    """What one model would lack on the nodes that were chosen."""
+    alias, size = model.spec.alias, plan.settings.platform.gpu_boot_disk_gib
+    if lacking := load.needs.lacking(choice.machine):
+        yield Problem(
+            f"{alias} needs {lacking} ({choice.reason}), so its pod would never be scheduled, or be killed while it "
+            "loads",
+            f"pulumi config set machineType {_smallest_for(load.needs) or 'auto'}",
+        )
+    # Unpacked, an image takes about twice its compressed size; both are on disk while it is unpacked.
+    wanted = load.needs.ephemeral_gib + model.spec.engine.images[0].compressed_gib * 3
+    disk = ephemeral_allocatable_gib(size)
+    if wanted > disk:
+        enough = next(gib for gib in range(50, 10_000, 10) if ephemeral_allocatable_gib(gib) >= wanted)
+        yield Problem(
+            f"gpuBootDiskGib is {size}, which leaves {disk:g} GiB, and the image and scratch space of {alias} need "
+            f"{wanted:g} GiB: the pod would be evicted",
+            f"pulumi config set gpuBootDiskGib {enough}",
+        )
 
 
 def shared_node(plan: Plan) -> Iterator[Problem]:
@@ -85,23 +91,36 @@ def system_pool(plan: Plan) -> Iterator[Problem]:
     if system_fits(machine, nodes, pods):
         return
     wanted_cpu, wanted_gib = sum(n.cpu for _, n in pods), sum(n.gib for _, n in pods)
-    larger = next((m.name for m in SYSTEM_MACHINES.values() if system_fits(m, nodes, pods)), None)
     yield Problem(
         f"the pods without a GPU ({', '.join(name for name, _ in pods)}) need {wanted_cpu:g} CPU and "
         f"{wanted_gib:.1f} GiB beside GKE's own {CLUSTER_AGENTS.cpu:g} CPU and {CLUSTER_AGENTS.gib:g} GiB, and "
         f"{nodes} x {machine.name} leaves {machine.pod_cpu:g} CPU and {machine.pod_gib:g} GiB a node: some would "
         "never be scheduled",
-        f"pulumi config set systemMachineType {larger}" if larger else f"pulumi config set systemNodes {nodes + 1}",
+        _larger_system_pool(nodes, pods),
     )
+
+
+def _larger_system_pool(nodes: int, pods: list[tuple[str, Needs]]) -> str:
+    """The smallest change of it that holds these pods."""
+    larger = next((m.name for m in SYSTEM_MACHINES.values() if system_fits(m, nodes, pods)), None)
+    return f"pulumi config set systemMachineType {larger}" if larger else f"pulumi config set systemNodes {nodes + 1}"
 
 
 def cramped(plan: Plan) -> Iterator[Notice]:
     """Models at zero that would be refused if brought up: no problem yet."""
-    if plan.gpu is None:
-        return
     for model, load in on_gpu(plan.models):
-        if model.state is State.OFF and (lacking := load.needs.lacking(plan.gpu.machine)):
+        if plan.gpu is None or model.state is not State.OFF:
+            continue
+        for problem in _lacking(plan, plan.gpu, model, load):
+            yield Notice(f"{model.spec.alias} is off; up, it would be refused: {problem.message}", problem.remedy)
+    if plan.settings.platform.target != "gke":
+        return
+    pods, nodes = system_needs(plan.settings, plan.models, all_on=False), plan.settings.platform.system_nodes
+    for model, load in on_cpu(plan.models):
+        more = [*pods, (model.spec.alias, load.needs)]
+        if model.state is State.OFF and not system_fits(plan.system.machine, nodes, more):
             yield Notice(
-                f"{model.spec.alias} is off; up, it would be refused: it needs {lacking}",
-                f"pulumi config set machineType {_smallest_for(load.needs) or 'auto'}",
+                f"{model.spec.alias} is off; up, it would be refused: {nodes} x {plan.system.machine.name} has no room "
+                f"for its {load.needs.cpu:g} CPU and {load.needs.gib:g} GiB beside what runs there",
+                _larger_system_pool(nodes, more),
             )
