@@ -16,9 +16,12 @@ _GAPS = (2, 1)  # columns between two cells
 _LEAST_TEXT = 8  # columns that a folded text keeps, where even its words do not fit
 
 
-def output() -> Console:
-    """Standard output. What is printed is shown as it is: a name may contain brackets or `:b:`."""
-    return Console(width=width(), highlight=False, markup=False, emoji=False)
+def output(*, soft_wrap: bool = False) -> Console:
+    """Standard output. What is printed is shown as it is: a name may contain brackets or `:b:`.
+
+    `soft_wrap` is for messages and logs: a line each, however long.
+    """
+    return Console(width=width(), soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 def errors() -> Console:

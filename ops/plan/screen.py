@@ -134,7 +134,7 @@ def _standing(plan: Plan) -> str:
 def _models(console: Console, plan: Plan, bill: Costs | None) -> None:
     """Models of enabled groups, those that are up first."""
     hourly = {cost.alias: cost.usd_per_hour for cost in bill.models} if bill else {}
-    models = sorted(plan.deployed, key=lambda model: model.state is not State.UP)
+    models = _up_first(plan)
     up = sum(model.state is State.UP for model in models)
     listed = models[: max(up, _MODELS)]
     columns = [
@@ -165,6 +165,10 @@ def _models(console: Console, plan: Plan, bill: Costs | None) -> None:
         _say(console, "no group of models is enabled, so the gateway has nothing to serve")
     if rest := len(models) - len(listed):
         _say(console, f"and {rest} more that are off")
+
+
+def _up_first(plan: Plan) -> list[PlannedModel]:
+    return sorted(plan.deployed, key=lambda model: model.state is not State.UP)
 
 
 def _fit(plan: Plan, model: PlannedModel) -> str:
@@ -216,7 +220,7 @@ def _wrong(console: Console, admission: Admission) -> None:
 
 
 def _more(console: Console, plan: Plan, asked: Asked | None, again: str) -> None:
-    on_gpu = next((model.spec.alias for model in plan.deployed if model.spec.gpus), None)
+    on_gpu = next((model.spec.alias for model in _up_first(plan) if model.spec.gpus), None)
     lines = {
         "everything": f"{again} --full",
         **({"what differs": f"{again} --against {asked.file}"} if asked else {}),

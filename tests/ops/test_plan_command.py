@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -188,6 +189,17 @@ def test_the_first_screen_says_what_is_up_what_it_costs_what_is_wrong_and_how_to
     assert first["remedy"] in out
     assert first["message"].split()[0] in rows["wrong"]
     assert "ops plan --stack ai-dev --set coder-chat:replicas=1 --full" in out
+
+
+@pytest.mark.parametrize("case", ["as committed", "one model up", "local", "a disabled group"])
+def test_every_command_of_ops_on_the_first_screen_works_as_typed(
+    at: Callable[..., str], capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    shown = re.findall(r"ops (?:plan|fit) .*", at(80, *CASES[case]))
+    assert len(shown) >= 4
+    for command in shown:
+        assert main(shlex.split(command)[1:]) == 0, command
+    capsys.readouterr()
 
 
 def test_a_model_of_a_disabled_group_is_in_full_only(plan: Any) -> None:
