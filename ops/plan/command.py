@@ -94,7 +94,7 @@ def _print_text(args: argparse.Namespace, raw: RawConfig, admission: Admission, 
     if args.assignments:
         before = admit(load(args.project_dir, args.stack), rehearsal=True)
         shown_as = [shown(assignment, raw) for assignment in args.assignments]
-        asked = Asked(shown_as, f"Pulumi.{args.stack}.yaml", before.plan)
+        asked = Asked(shown_as, f"Pulumi.{args.stack}.yaml", before)
         print_asked(console, asked, admission.plan)
     if args.full:
         render(console, admission, resources)

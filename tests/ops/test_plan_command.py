@@ -239,6 +239,15 @@ def test_every_kind_of_change_is_told(at: Callable[..., str], assignment: str, t
     assert told in at(200, "--set", assignment, "--set", "maxMonthlyUsd=100000").splitlines()[1]
 
 
+def test_a_stack_file_that_is_refused_alone_is_told_so(plan: Any, tmp_path: Path) -> None:
+    for name in ("Pulumi.yaml", "__main__.py"):
+        (tmp_path / name).write_text((PROJECT_DIR / name).read_text())
+    file = (PROJECT_DIR / "Pulumi.ai-dev.yaml").read_text()
+    (tmp_path / "Pulumi.ai-dev.yaml").write_text(f"{file}  coder-fim:replicas: 5\n")
+    out = plan("--project-dir", tmp_path, "--set", "coder-fim:replicas=0").out
+    assert "beside Pulumi.ai-dev.yaml alone, which is refused: coder-fim up -> off;" in out
+
+
 def test_a_secret_that_is_tried_out_is_not_shown(plan: Any, tmp_path: Path) -> None:
     for name in ("Pulumi.yaml", "Pulumi.ai-dev.yaml", "__main__.py"):
         (tmp_path / name).write_text((PROJECT_DIR / name).read_text())
@@ -259,7 +268,7 @@ def test_sixty_models_are_one_screen_too(capsys: pytest.CaptureFixture[str], mon
     first_screen(output(), admission, [])
     out = capsys.readouterr().out
     assert len(out.splitlines()) <= 40
-    assert "and 48 more that are off" in out
+    assert "and 48 more that are not up: --full" in out
 
 
 # --- JSON ----------------------------------------------------------------------------------------------------------
