@@ -11,13 +11,13 @@ from rich.console import Console
 
 from ops.config_files import ConfigFileError, load, shown
 from ops.console import errors as console_of_errors
-from ops.console import output
+from ops.console import output, refusal
 from ops.engine import Registered, run_main
 from ops.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
 from ops.plan.screen import Asked, first_screen, print_asked
-from ops.plan.text import refusal, render
+from ops.plan.text import render
 from stacks.admission import Admission, admit
 from stacks.settings import RawConfig
 

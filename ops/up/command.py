@@ -9,11 +9,10 @@ from pathlib import Path
 from ops.checkout import LOCAL
 from ops.config_files import ConfigFileError, load
 from ops.console import errors as console_of_errors
-from ops.console import output
+from ops.console import output, refusal
 from ops.embedded_cluster.binaries import Say, locked
 from ops.embedded_cluster.errors import ClusterError
 from ops.engine import Recording
-from ops.plan.text import refusal
 from ops.up import by_kubectl, by_pulumi
 from ops.up.by_pulumi import PulumiStack
 from ops.up.errors import UpError

@@ -235,6 +235,7 @@ def test_the_cli_sets_the_same_and_refuses_the_same(project: Path) -> None:
     environment = {
         **os.environ,
         "PULUMI_BACKEND_URL": f"file://{project}",
+        "PULUMI_HOME": str(project / "home"),
         "PULUMI_CONFIG_PASSPHRASE": "test",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
     }
