@@ -17,8 +17,8 @@ from typing import Any, cast
 
 import yaml
 
-from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment, typed, write_path
-from stacks.problems import masked
+from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment, typed
+from stacks.problems import masked, written_path
 from stacks.settings import RawConfig
 
 
@@ -147,7 +147,7 @@ def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -
         parts = parse_path(path)
         first = parts[0]
         if not isinstance(first, str) or not first:
-            raise PathError("a path begins with a name", write_path([str(first) or "key", *parts[1:]]))
+            raise PathError("a path begins with a name", written_path([str(first) or "key", *parts[1:]]))
         key = f"{namespace}:{first}"
         values[key] = put(values.get(key), parts, typed(text) if parts[1:] else text)
     except PathError as error:

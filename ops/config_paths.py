@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
+from stacks.problems import written_path
+
 # A list that is new is filled up with nulls. The CLI has no limit; a mistyped index shall not eat the memory.
 _LONGEST_NEW_LIST = 1000
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
@@ -82,20 +84,6 @@ def _bracketed(text: str, at: int) -> tuple[str | int, int]:
     return int(inner), end + 1
 
 
-def write_path(parts: Sequence[str | int]) -> str:
-    """The path that parse_path reads as these parts."""
-    text = ""
-    for part in parts:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif re.search(r'[.\[\]"=]', part) or not part:
-            escaped = part.replace('"', '\\"')
-            text += f'["{escaped}"]'
-        else:
-            text += f".{part}" if text else part
-    return text
-
-
 def put(old: object, path: Sequence[str | int], value: object) -> object:
     """What is under the first part of a path, with a value set at the rest of it. `old` is left as it is."""
     return _put(old, path, 1, value)
@@ -104,7 +92,7 @@ def put(old: object, path: Sequence[str | int], value: object) -> object:
 def _put(old: object, path: Sequence[str | int], done: int, value: object) -> object:
     if done == len(path):
         return value
-    part, here = path[done], write_path(path[:done])
+    part, here = path[done], written_path(path[:done])
     if not is_container(old):
         # At its first level the CLI overwrites what cannot be entered; further down that is an error.
         if old is not None and done > 1:
@@ -116,7 +104,7 @@ def _put(old: object, path: Sequence[str | int], done: int, value: object) -> ob
             known = next(iter(mapping), str(part))
             raise PathError(f"{here} is a mapping, which has names and no index", _with(path, done, known))
         if part == "secure" and not mapping and done + 1 == len(path) and isinstance(value, str):
-            raise PathError(f"{write_path(path)} alone would make {here} an encrypted value", here)
+            raise PathError(f"{written_path(path)} alone would make {here} an encrypted value", here)
         return {**mapping, part: _put(mapping.get(part), path, done + 1, value)}
     items = cast("list[object]", old)
     if isinstance(part, str):
@@ -145,12 +133,14 @@ def _new_container(path: Sequence[str | int], done: int) -> object:
     if isinstance(part, str):
         return {}
     if part >= _LONGEST_NEW_LIST:
-        raise PathError(f"{write_path(path[:done])} is a new list, and [{part}] would be far out", _with(path, done, 0))
+        raise PathError(
+            f"{written_path(path[:done])} is a new list, and [{part}] would be far out", _with(path, done, 0)
+        )
     return [None] * (part + 1)
 
 
 def _with(path: Sequence[str | int], at: int, part: str | int) -> str:
-    return write_path([*path[:at], part, *path[at + 1 :]])
+    return written_path([*path[:at], part, *path[at + 1 :]])
 
 
 def typed(text: str) -> bool | int | str:

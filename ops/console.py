@@ -1,4 +1,4 @@
-"""Consoles, and tables that fit them: figures stay whole, text folds between words, what is spare gives way."""
+"""Consoles, refusals, and tables that fit: figures stay whole, text folds between words, what is spare gives way."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ops.wrapping import width, wrapped
+from stacks.problems import Problem
 
 _GAPS = (2, 1)  # columns between two cells
 _LEAST_TEXT = 8  # columns that a folded text keeps, where even its words do not fit
 
 
-def output() -> Console:
-    """Standard output. What is printed is shown as it is: a name may contain brackets or `:b:`."""
-    return Console(width=width(), highlight=False, markup=False, emoji=False)
+def output(*, soft_wrap: bool = False) -> Console:
+    """Standard output. What is printed is shown as it is: a name may contain brackets or `:b:`.
+
+    `soft_wrap` is for messages and logs: a line each, however long.
+    """
+    return Console(width=width(), soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 def errors() -> Console:
@@ -106,3 +110,12 @@ def _squeezed(columns: Sequence[Column], texts: Sequence[Sequence[str]], availab
         widest = max((i for i, w in enumerate(widths) if w > least[i]), key=lambda i: widths[i])
         widths[widest] -= 1
     return gap, widths
+
+
+def refusal(problems: Sequence[Problem]) -> Group:
+    """All problems, for standard error."""
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    lines: list[RenderableType] = [Text(f"refused: {count}, nothing would be deployed", style="bold red")]
+    for problem in problems:
+        lines += [Text(f"- {problem.message}"), Text(f"    {problem.remedy}", style="bold")]
+    return Group(*lines)

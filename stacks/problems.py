@@ -49,14 +49,18 @@ class Notice:
 
 def config_path(namespace: str, first: str | int, *rest: str | int) -> str:
     """A key of config, or a place inside one, as `pulumi config --path` takes it: `ai-platform:keys.ci.models[0]`."""
-    path = f"{namespace}:{first}"
-    for part in rest:
+    return written_path(rest, f"{namespace}:{first}")
+
+
+def written_path(parts: Iterable[str | int], path: str = "") -> str:
+    """Names and indices as `pulumi config --path` reads them; in a quoted name it knows `\\"` and no other escape."""
+    for part in parts:
         if isinstance(part, int):
             path += f"[{part}]"
         elif re.fullmatch(r"[\w-]+", part):
-            path += f".{part}"
+            path += f".{part}" if path else part
         else:
-            quoted = part.replace("\\", "\\\\").replace('"', '\\"')
+            quoted = part.replace('"', '\\"')
             path += f'["{quoted}"]'
     return path
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from ops.console import errors, output
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.embedded_cluster.errors import ClusterError
 from ops.embedded_cluster.nodes import DEFAULT_NODES, NodeShape
 
-_console = Console(highlight=False, markup=False, soft_wrap=True)
-_errors = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+_console = output(soft_wrap=True)
+_errors = errors()
 
 
 def up(root: Path, nodes: Sequence[NodeShape] = DEFAULT_NODES) -> int:

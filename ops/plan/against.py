@@ -19,6 +19,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from ops.config_files import ConfigFileError, load
+from ops.console import refusal
 from ops.engine import run_main
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
@@ -27,7 +28,6 @@ from ops.plan.diff.markdown import as_markdown, refused_markdown
 from ops.plan.diff.report import as_data
 from ops.plan.diff.resources import PlanData
 from ops.plan.diff.text import as_text
-from ops.plan.text import refusal
 from stacks.admission import admit
 from stacks.problems import Problem, masked
 from stacks.settings import RawConfig

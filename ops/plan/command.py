@@ -11,13 +11,13 @@ from rich.console import Console
 
 from ops.config_files import ConfigFileError, load, shown
 from ops.console import errors as console_of_errors
-from ops.console import output
+from ops.console import output, refusal
 from ops.engine import Registered, run_main
 from ops.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
 from ops.plan.screen import Asked, first_screen, print_asked
-from ops.plan.text import refusal, render
+from ops.plan.text import render
 from stacks.admission import Admission, admit
 from stacks.settings import RawConfig
 
@@ -94,7 +94,7 @@ def _print_text(args: argparse.Namespace, raw: RawConfig, admission: Admission, 
     if args.assignments:
         before = admit(load(args.project_dir, args.stack), rehearsal=True)
         shown_as = [shown(assignment, raw) for assignment in args.assignments]
-        asked = Asked(shown_as, f"Pulumi.{args.stack}.yaml", before.plan)
+        asked = Asked(shown_as, f"Pulumi.{args.stack}.yaml", before)
         print_asked(console, asked, admission.plan)
     if args.full:
         render(console, admission, resources)

@@ -31,7 +31,7 @@ class Asked:
 
     assignments: Sequence[str]  # as they may be printed
     file: str  # "Pulumi.ai-dev.yaml"
-    before: Plan  # of the file alone
+    before: Admission  # of the file alone
 
 
 def first_screen(
@@ -55,9 +55,10 @@ def first_screen(
 
 def print_asked(console: Console, asked: Asked, plan: Plan) -> None:
     """What was asked for, and what it changes beside the stack file alone."""
-    changed = "; ".join(_changes(asked.before, plan)) or "no model, machine or cost differs"
+    changed = "; ".join(_changes(asked.before.plan, plan)) or "no model, machine or cost differs"
+    alone = ", which is refused" if asked.before.problems else ""
     _say(console, f"asked: {', '.join(asked.assignments)}", "bold")
-    _say(console, f"beside {asked.file} alone: {changed}")
+    _say(console, f"beside {asked.file} alone{alone}: {changed}")
 
 
 def _again(plan: Plan, asked: Asked | None) -> str:
@@ -134,7 +135,7 @@ def _standing(plan: Plan) -> str:
 def _models(console: Console, plan: Plan, bill: Costs | None) -> None:
     """Models of enabled groups, those that are up first."""
     hourly = {cost.alias: cost.usd_per_hour for cost in bill.models} if bill else {}
-    models = sorted(plan.deployed, key=lambda model: model.state is not State.UP)
+    models = _up_first(plan)
     up = sum(model.state is State.UP for model in models)
     listed = models[: max(up, _MODELS)]
     columns = [
@@ -164,7 +165,11 @@ def _models(console: Console, plan: Plan, bill: Costs | None) -> None:
     else:
         _say(console, "no group of models is enabled, so the gateway has nothing to serve")
     if rest := len(models) - len(listed):
-        _say(console, f"and {rest} more that are off")
+        _say(console, f"and {rest} more that are not up: --full")
+
+
+def _up_first(plan: Plan) -> list[PlannedModel]:
+    return sorted(plan.deployed, key=lambda model: model.state is not State.UP)
 
 
 def _fit(plan: Plan, model: PlannedModel) -> str:
@@ -216,7 +221,7 @@ def _wrong(console: Console, admission: Admission) -> None:
 
 
 def _more(console: Console, plan: Plan, asked: Asked | None, again: str) -> None:
-    on_gpu = next((model.spec.alias for model in plan.deployed if model.spec.gpus), None)
+    on_gpu = next((model.spec.alias for model in _up_first(plan) if model.spec.gpus), None)
     lines = {
         "everything": f"{again} --full",
         **({"what differs": f"{again} --against {asked.file}"} if asked else {}),

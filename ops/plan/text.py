@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
@@ -233,12 +233,3 @@ def print_notices(console: Console, notices: Sequence[Notice | Problem]) -> None
         console.print(Text(wrapped(notice.message, console.width, "- ")), soft_wrap=True)
         if notice.remedy:
             console.print(Text(f"    {notice.remedy}", style="bold"), soft_wrap=True)
-
-
-def refusal(problems: Sequence[Problem]) -> Group:
-    """All problems, for standard error."""
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    lines: list[RenderableType] = [Text(f"refused: {count}, nothing would be deployed", style="bold red")]
-    for problem in problems:
-        lines += [Text(f"- {problem.message}"), Text(f"    {problem.remedy}", style="bold")]
-    return Group(*lines)

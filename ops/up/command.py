@@ -6,14 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from ops.checkout import LOCAL
 from ops.config_files import ConfigFileError, load
+from ops.console import errors as console_of_errors
+from ops.console import output, refusal
 from ops.embedded_cluster.binaries import Say, locked
 from ops.embedded_cluster.errors import ClusterError
 from ops.engine import Recording
-from ops.plan.text import refusal
 from ops.up import by_kubectl, by_pulumi
 from ops.up.by_pulumi import PulumiStack
 from ops.up.errors import UpError
@@ -58,8 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when everything is available, 1 if something is in the way, 2 with the problems if config is refused."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    errors = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+    console, errors = output(soft_wrap=True), console_of_errors()
     try:
         project_dir: Path = args.project_dir.absolute()
         raw = config_of(project_dir, args.stack, args.assignments, args.model)

@@ -210,7 +210,7 @@ def test_a_gguf_file_on_cpu_needs_its_file_its_cache_and_a_buffer(
 
 def test_neither_pulumi_nor_the_catalog_is_imported_for_a_config(config: Path) -> None:
     program = (
-        "import argparse, sys; from ops import fit; p = argparse.ArgumentParser(); fit.add_arguments(p);"
+        "import argparse, sys; from ops.fit import command as fit; p = argparse.ArgumentParser(); fit.add_arguments(p);"
         f"fit.run(p.parse_args(['--config', {str(config)!r}]));"
         "sys.exit(sorted(m for m in sys.modules if m.split('.')[0] in ('pulumi', 'rich', 'yaml'))"
         " + (['models.catalog'] if 'models.catalog' in sys.modules else []) or 0)"

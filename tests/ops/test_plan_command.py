@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -190,6 +191,17 @@ def test_the_first_screen_says_what_is_up_what_it_costs_what_is_wrong_and_how_to
     assert "ops plan --stack ai-dev --set coder-chat:replicas=1 --full" in out
 
 
+@pytest.mark.parametrize("case", ["as committed", "one model up", "local", "a disabled group"])
+def test_every_command_of_ops_on_the_first_screen_works_as_typed(
+    at: Callable[..., str], capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    shown = re.findall(r"ops (?:plan|fit) .*", at(80, *CASES[case]))
+    assert len(shown) >= 4
+    for command in shown:
+        assert main(shlex.split(command)[1:]) == 0, command
+    capsys.readouterr()
+
+
 def test_a_model_of_a_disabled_group_is_in_full_only(plan: Any) -> None:
     said = ("--set", "groups.retrieval=false")
     shown = [line.split()[0] for line in plan(*said).out.splitlines() if line]
@@ -227,6 +239,15 @@ def test_every_kind_of_change_is_told(at: Callable[..., str], assignment: str, t
     assert told in at(200, "--set", assignment, "--set", "maxMonthlyUsd=100000").splitlines()[1]
 
 
+def test_a_stack_file_that_is_refused_alone_is_told_so(plan: Any, tmp_path: Path) -> None:
+    for name in ("Pulumi.yaml", "__main__.py"):
+        (tmp_path / name).write_text((PROJECT_DIR / name).read_text())
+    file = (PROJECT_DIR / "Pulumi.ai-dev.yaml").read_text()
+    (tmp_path / "Pulumi.ai-dev.yaml").write_text(f"{file}  coder-fim:replicas: 5\n")
+    out = plan("--project-dir", tmp_path, "--set", "coder-fim:replicas=0").out
+    assert "beside Pulumi.ai-dev.yaml alone, which is refused: coder-fim up -> off;" in out
+
+
 def test_a_secret_that_is_tried_out_is_not_shown(plan: Any, tmp_path: Path) -> None:
     for name in ("Pulumi.yaml", "Pulumi.ai-dev.yaml", "__main__.py"):
         (tmp_path / name).write_text((PROJECT_DIR / name).read_text())
@@ -247,7 +268,7 @@ def test_sixty_models_are_one_screen_too(capsys: pytest.CaptureFixture[str], mon
     first_screen(output(), admission, [])
     out = capsys.readouterr().out
     assert len(out.splitlines()) <= 40
-    assert "and 48 more that are off" in out
+    assert "and 48 more that are not up: --full" in out
 
 
 # --- JSON ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from ops.config_files import ConfigFileError, load
+from ops.config_paths import parse_path, split_assignment
+from stacks.problems import config_path
 from stacks.settings import RawConfig
 from tests.support import PROJECT_DIR
 
@@ -131,6 +133,7 @@ PATHS = {
     "two.ci.models[0]=x": '{"ci":{"models":["x"]}}',
     'three["odd key"].team=x': '{"odd key":{"team":"x"}}',
     'four["a.b"]["c[0]"]=x': '{"a.b":{"c[0]":"x"}}',
+    'backslash["a\\\\b"]=x': '{"a\\\\\\\\b":"x"}',
     'five["a \\"quoted\\" name"]=x': '{"a \\"quoted\\" name":"x"}',
     '["six"].a=x': '{"a":"x"}',
     "seven.onDemand.g2-standard-8=0.8": '{"onDemand":{"g2-standard-8":"0.8"}}',
@@ -199,6 +202,16 @@ def test_a_path_leads_into_lists_and_objects(project: Path, assignment: str) -> 
     assert read(project, BEFORE, assignment).values[key_of(assignment)] == PATHS[assignment]
 
 
+@pytest.mark.parametrize(
+    "name", ["plain", "odd key", "a.b", "c[0]", 'a "quoted" name', "back\\slash", "a=b", "a:b", "0", ""]
+)
+def test_a_path_that_the_program_writes_is_read_as_it_was_meant(name: str) -> None:
+    namespace, _, path = config_path("ai-platform", "keys", name, "models", 2).partition(":")
+    assert namespace == "ai-platform"
+    assert parse_path(path) == ["keys", name, "models", 2]
+    assert split_assignment(f"{path}=x=y") == (path, "x=y")
+
+
 def test_a_value_inside_an_object_of_secrets_leaves_the_others_secret(project: Path) -> None:
     found = read(project, BEFORE, "secrets.new=x")
     assert json.loads(found.secrets["demo:secrets"] or "") == {"old": None, "new": None}
@@ -209,10 +222,9 @@ def test_a_value_inside_an_object_of_secrets_leaves_the_others_secret(project: P
 def test_a_path_that_leads_nowhere_is_refused_with_one_that_leads_somewhere(project: Path, assignment: str) -> None:
     with pytest.raises(ConfigFileError) as told:
         read(project, BEFORE, assignment)
-    said, remedy = str(told.value).rsplit(": ops plan ", 1)
+    said, remedy = str(told.value).rsplit("ops plan ", 1)
     assert REFUSED_PATHS[assignment] in said
     assert repr(assignment) in said
-    assert "\n" not in said
     stack, dev, word, meant = shlex.split(remedy)
     assert (stack, dev, word) == ("--stack", "dev", "--set")
     assert read(project, BEFORE, meant).values.keys() >= {"demo:list", "demo:text"}
@@ -223,6 +235,7 @@ def test_the_cli_sets_the_same_and_refuses_the_same(project: Path) -> None:
     environment = {
         **os.environ,
         "PULUMI_BACKEND_URL": f"file://{project}",
+        "PULUMI_HOME": str(project / "home"),
         "PULUMI_CONFIG_PASSPHRASE": "test",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
     }
@@ -256,7 +269,7 @@ def test_the_cli_sets_the_same_and_refuses_the_same(project: Path) -> None:
 @pytest.mark.parametrize("assignment", ["novalue", "=1", ":=1", "", ":a=1", "a:b:c=1", '[""]=1'])
 def test_an_assignment_without_key_or_value_is_refused(project: Path, assignment: str) -> None:
     with pytest.raises(
-        ConfigFileError, match=r"namespace:key=value.*: ops plan --stack dev --set coder-chat:replicas=1"
+        ConfigFileError, match=r"(?s)namespace:key=value.*: ops plan --stack dev --set coder-chat:replicas=1"
     ):
         read(project, "", assignment)
 
