@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -448,6 +449,17 @@ def test_more_than_a_screen_of_one_thing_leaves_room_for_the_others_and_is_told_
     for i in range(30):
         assert f"key k{i}: new" in text
         assert f"`key k{i}`: new" in markdown
+
+
+def test_of_hundreds_that_change_alike_a_line_names_the_first_and_counts_the_rest() -> None:
+    old, new = _plan(), _plan()
+    for plan in (old, new):
+        plan["models"] += [{**_model(plan, "coder-chat"), "alias": f"m{i}"} for i in range(300)]
+    for model in new["models"]:
+        model["licence"] = "another"
+    lines = as_text(compare(old, new), "old", None, new).splitlines()
+    assert max(len(line) for line in lines[: lines.index("outages: none")]) < 300
+    assert any(re.search(r"and \d+ more: licence", line) for line in lines)
 
 
 def test_a_terminal_breaks_no_word_and_no_command() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ops.plan.diff.lines import LOUD_FACTOR, Line, dollars, grouped, times
+from ops.plan.diff.lines import LOUD_FACTOR, Line, dollars, grouped, listed, times
 from ops.plan.diff.resources import PlanData, mapping
 
 _HOLDERS = {"team": "teams", "key": "keys"}
@@ -99,14 +99,14 @@ def _lines(found: AccessDifference) -> Iterator[Line]:
     gained = [alias for alias in after if alias not in before]
     lost = [alias for alias in before if alias not in after]
     if gained:
-        yield Line(subject=found.who, text=f"may now use {', '.join(gained)}")
+        yield Line(subject=found.who, text=f"may now use {listed(gained)}")
     if lost:
-        yield Line(subject=found.who, text=f"may no longer use {', '.join(lost)}")
+        yield Line(subject=found.who, text=f"may no longer use {listed(lost)}")
 
 
 def _all_of(entry: Mapping[str, Any]) -> str:
     team = f"in team {entry['team']}, " if entry.get("team") else ""
-    parts = [f"{team}may use {', '.join(entry['models']) or 'nothing'}", _sum(entry)]
+    parts = [f"{team}may use {listed(entry['models']) or 'nothing'}", _sum(entry)]
     parts += [f"{entry[key]:,} {unit}" for key, unit in _RATES.items() if entry.get(key)]
     return "; ".join(parts)
 
