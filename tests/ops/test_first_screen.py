@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -362,6 +363,22 @@ def test_what_the_new_side_says_comes_with_its_remedy_and_what_both_say_comes_la
     assert "has no digest on record" in markdown
 
 
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (("machineType=g2-standard-4",), "coder-agent"),  # a machine on which it would be refused
+        (("coder-mini:replicas=1",), "commercial"),  # a licence
+        (("coder-mini:replicas=1", "coder-mini:tokensPerSecond=1"), "is sold at"),  # below what it costs
+        (("coder-chat:fallback=qwen-local",), "but not its fallback qwen-local"),  # a key that is not answered
+    ],
+)
+def test_what_a_plan_warns_of_is_not_lost_beside_another(assignments: tuple[str, ...], said: str) -> None:
+    diff = compare(_plan(), _plan(*assignments))
+    assert any(said in notice.message for notice in diff.notices)
+    for screen in _screens(_plan(), _plan(*assignments)):
+        assert said in screen
+
+
 def test_notices_show_also_where_nothing_can_be_compared() -> None:
     new = _plan()
     for form in (as_text, as_markdown):
@@ -375,6 +392,7 @@ def test_of_what_an_older_plan_does_not_tell_nothing_is_claimed() -> None:
     old = _plan()
     for key in ("access", "limits", "notices", "costs"):
         del old[key]
+    del _resource(old, "ConfigMap", "litellm-keys")["inputs"]["data"]["keys.json"]
     for model in old["models"]:
         for key in ("task", "fallback", "price", "cost", "fit", "licence"):
             del model[key]
@@ -389,7 +407,14 @@ def test_of_what_an_older_plan_does_not_tell_nothing_is_claimed() -> None:
     )
     text = as_text(diff, "old", None, _plan())
     assert "access: not compared, the other plan does not tell it" in text
-    assert text.startswith("ai-dev against old: no change\n")
+
+
+def test_who_may_use_what_is_known_of_older_plans_by_what_they_hand_the_gateway() -> None:
+    old, new = _plan(), _plan("keys.editor.maxBudgetUsd=2000", "groups.retrieval=false", "keys.editor.team=platform")
+    del old["access"]
+    told = compare(_plan(), new).access
+    assert compare(old, new).access == told
+    assert told
 
 
 def test_a_job_runs_again_and_is_not_called_replaced() -> None:
@@ -424,6 +449,17 @@ def test_more_than_a_screen_of_one_thing_leaves_room_for_the_others_and_is_told_
     for i in range(30):
         assert f"key k{i}: new" in text
         assert f"`key k{i}`: new" in markdown
+
+
+def test_of_hundreds_that_change_alike_a_line_names_the_first_and_counts_the_rest() -> None:
+    old, new = _plan(), _plan()
+    for plan in (old, new):
+        plan["models"] += [{**_model(plan, "coder-chat"), "alias": f"m{i}"} for i in range(300)]
+    for model in new["models"]:
+        model["licence"] = "another"
+    lines = as_text(compare(old, new), "old", None, new).splitlines()
+    assert max(len(line) for line in lines[: lines.index("outages: none")]) < 300
+    assert any(re.search(r"and \d+ more: licence", line) for line in lines)
 
 
 def test_a_terminal_breaks_no_word_and_no_command() -> None:

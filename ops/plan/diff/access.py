@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ops.plan.diff.lines import LOUD_FACTOR, Line, dollars, grouped, times
+from ops.plan.diff.lines import LOUD_FACTOR, Line, dollars, grouped, listed, times
 from ops.plan.diff.resources import PlanData, mapping
 
 _HOLDERS = {"team": "teams", "key": "keys"}
@@ -25,10 +26,39 @@ class AccessDifference:
 
 
 def access(old: PlanData, new: PlanData) -> tuple[AccessDifference, ...] | None:
-    """Teams and keys that differ; None where a side does not tell, as a plan of an older version."""
-    if "access" not in old or "access" not in new:
-        return None
-    return tuple(_differences(mapping(old, "access"), mapping(new, "access")))
+    """Teams and keys that differ; None where a side does not tell."""
+    before, after = _told(old), _told(new)
+    return None if before is None or after is None else tuple(_differences(before, after))
+
+
+def _told(plan: PlanData) -> Mapping[str, Any] | None:
+    """What a plan says of access. One of an older version says it only by what it hands the gateway."""
+    if "access" in plan:
+        return mapping(plan, "access")
+    files = (mapping(r["inputs"], "data") for r in plan["resources"] if r["urn"].endswith("::litellm-keys"))
+    text = next((file["keys.json"] for file in files if "keys.json" in file), None)
+    try:
+        return None if text is None else _handed(json.loads(text))
+    except (ValueError, TypeError, KeyError):
+        return None  # of a version that hands it over in another form
+
+
+def _handed(desired: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """In the words of today's plan: a key reaches what it lists and its team does as well."""
+    listed = {team["alias"]: team["models"] for team in desired["teams"]}
+    found: dict[str, dict[str, Any]] = {"teams": {}, "keys": {}}
+    for section, entries in found.items():
+        for entry in desired[section]:
+            allowed = listed.get(entry.get("team"), entry["models"])
+            entries[entry["alias"]] = {
+                "models": [alias for alias in entry["models"] if alias in allowed],
+                "maxBudgetUsd": entry["max_budget"],
+                "budgetPeriod": entry["budget_duration"],
+                "tokensPerMinute": entry["tpm_limit"],
+                "requestsPerMinute": entry["rpm_limit"],
+                **({"team": entry["team"]} if "team" in entry else {}),
+            }
+    return found
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[AccessDifference]:
@@ -65,17 +95,18 @@ def _lines(found: AccessDifference) -> Iterator[Line]:
             text=f"team {old.get('team') or 'none'} -> {new.get('team') or 'none'}",
             loud=new.get("team") is None,
         )
-    gained = [alias for alias in new["models"] if alias not in old["models"]]
-    lost = [alias for alias in old["models"] if alias not in new["models"]]
+    before, after = dict.fromkeys(old["models"]), dict.fromkeys(new["models"])
+    gained = [alias for alias in after if alias not in before]
+    lost = [alias for alias in before if alias not in after]
     if gained:
-        yield Line(subject=found.who, text=f"may now use {', '.join(gained)}")
+        yield Line(subject=found.who, text=f"may now use {listed(gained)}")
     if lost:
-        yield Line(subject=found.who, text=f"may no longer use {', '.join(lost)}")
+        yield Line(subject=found.who, text=f"may no longer use {listed(lost)}")
 
 
 def _all_of(entry: Mapping[str, Any]) -> str:
     team = f"in team {entry['team']}, " if entry.get("team") else ""
-    parts = [f"{team}may use {', '.join(entry['models']) or 'nothing'}", _sum(entry)]
+    parts = [f"{team}may use {listed(entry['models']) or 'nothing'}", _sum(entry)]
     parts += [f"{entry[key]:,} {unit}" for key, unit in _RATES.items() if entry.get(key)]
     return "; ".join(parts)
 

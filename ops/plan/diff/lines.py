@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+LISTED = 10
 LOUD_FACTOR = 2  # a limit that grows by this much, or a price that moves by as much, is not to be overlooked
 
 
@@ -35,8 +36,15 @@ def grouped(lines: Iterable[Line]) -> list[Line]:
     subjects: dict[Line, list[str]] = {}
     for line in lines:
         subjects.setdefault(replace(line, subject=""), []).append(line.subject)
-    told = [replace(line, subject=", ".join(who)) for line, who in subjects.items()]
+    told = [replace(line, subject=listed(who)) for line, who in subjects.items()]
     return sorted(told, key=lambda line: not line.loud)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a line, as many as are read; the objects below have all."""
+    left = len(names) - LISTED
+    # One more name is no longer than to say that there is one.
+    return ", ".join(names) if left <= 1 else f"{', '.join(names[:LISTED])} and {left} more"
 
 
 def dollars(value: float) -> str:

@@ -13,6 +13,7 @@ from ops.plan.diff.resources import Difference, Operation, PlanData, Resource, m
 # Source: "Update Kubernetes node labels and taints for node pools" and "network tags" in the docs of GKE.
 _KEEPS_NODES = ("labels", "taints", "tags", "resourceLabels", "resourceManagerTags")
 _GPU = "nvidia.com/gpu"
+_ANEW = (Operation.REPLACED, Operation.DELETED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +29,19 @@ def outages(
     found: Sequence[Difference], olds: Mapping[str, Resource], news: Mapping[str, Resource], new: PlanData
 ) -> tuple[Outage, ...]:
     """Of everything that answers before and that is changed, the longest first."""
-    away = {urn for urn in (d.urn for d in found if d.kind == "Cluster") if _gone(found, urn)}
-    if away:
-        names = ", ".join(olds[urn].where for urn in away)
-        return (Outage(what="everything", how=f"with the cluster {names}", seconds=None),)
+    if clusters := [d for d in found if d.kind == "Cluster" and d.operation in _ANEW]:
+        names = ", ".join(d.where for d in clusters)
+        return (Outage(what="everything", how=f"goes away with the cluster {names}", seconds=None),)
     by_urn = {d.urn: d for d in found}
-    moved = [*_pools(found, olds, news)]
-    told: dict[str, Outage] = {}
-    for urn, old in olds.items():
-        if _replicas(old):
-            outage = _of_workload(old, news.get(urn), by_urn.get(urn), moved, new) or _of_namespace(old, found)
-            if outage:
-                told[urn] = outage
-    rest = [*told.values(), *_of_services(found, olds), *_of_databases(found)]
-    return tuple(sorted(rest, key=lambda o: -(1e9 if o.seconds is None else o.seconds)))
-
-
-def _gone(found: Sequence[Difference], urn: str) -> bool:
-    return any(d.urn == urn and d.operation in (Operation.REPLACED, Operation.DELETED) for d in found)
+    moved = {*_pools(found, olds)}
+    namespaces = {d.where for d in found if d.kind == "Namespace" and d.operation in _ANEW}
+    workloads = [
+        _of_workload(old, news.get(urn), by_urn.get(urn), moved, new) or _of_namespace(old, namespaces)
+        for urn, old in olds.items()
+        if _replicas(old)
+    ]
+    told = [*filter(None, workloads), *_of_services(found, olds), *_of_databases(found)]
+    return tuple(sorted(told, key=lambda o: -(1e9 if o.seconds is None else o.seconds)))
 
 
 def _replicas(resource: Resource) -> int:
@@ -58,7 +54,7 @@ def _is_workload(resource: Resource) -> bool:
 
 
 def _of_workload(
-    old: Resource, after: Resource | None, change: Difference | None, moved: Sequence[bool], new: PlanData
+    old: Resource, after: Resource | None, change: Difference | None, moved: set[bool], new: PlanData
 ) -> Outage | None:
     name = old.where.rpartition("/")[2]
     if after is None or not _replicas(after):
@@ -83,11 +79,11 @@ def _instead(alias: str, new: PlanData) -> str:
     return f": {fallback} answers in its place" if fallback else ": calls get an error that says so"
 
 
-def _of_namespace(old: Resource, found: Sequence[Difference]) -> Outage | None:
+def _of_namespace(old: Resource, namespaces: set[str]) -> Outage | None:
     namespace, _, name = old.where.rpartition("/")
-    if any(d.kind == "Namespace" and d.where == namespace and _gone(found, d.urn) for d in found):
-        return Outage(what=name, how="is made anew with its namespace", seconds=_start(old))
-    return None
+    if namespace not in namespaces:
+        return None
+    return Outage(what=name, how="is made anew with its namespace", seconds=_start(old))
 
 
 def _rolls(resource: Resource) -> bool:
@@ -117,7 +113,7 @@ def _on_gpu(resource: Resource) -> bool:
     return any(_GPU in mapping(mapping(container, "resources"), "limits") for container in containers)
 
 
-def _pools(found: Sequence[Difference], olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> Iterator[bool]:
+def _pools(found: Sequence[Difference], olds: Mapping[str, Resource]) -> Iterator[bool]:
     """Of each pool that loses its nodes, whether it has GPUs."""
     for difference in found:
         old = olds.get(difference.urn)

@@ -159,7 +159,7 @@ def _parsed(path: str, text: Any) -> Any:
         content = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_LOADER)  # noqa: S506  safe
     except (ValueError, yaml.YAMLError):
         return None
-    return content if isinstance(content, dict | list) else None
+    return cast("object", content) if isinstance(content, dict | list) else None
 
 
 def differences(olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> list[Difference]:
