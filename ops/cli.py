@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from ops.errors import OpsError
 
 # Each is a folder with a `command` module: add_arguments(parser) and run(args) -> int.
 _COMMANDS = {
@@ -25,13 +28,32 @@ def _module(name: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its number is the exit code."""
+    """Run one command; its number is the exit code. What stops one is printed here, and nowhere else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None and arguments[:1] == ["plan"]:
         # Before anything imports an SDK, and only in a process of its own.
         from ops import fast_imports  # noqa: PLC0415
 
         fast_imports.install()
+    try:
+        return _run(arguments)
+    except OpsError as error:
+        return _told(error)
+    except BrokenPipeError:
+        # `ops plan | head`: the reader has seen enough.
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        # A file that a command was told to read or write, or a tool that it needs: the machine's state, not a bug.
+        if error.filename is None:
+            raise
+        place = str(error.filename)
+        return _told(OpsError(f"{place}: {error.strerror}", f"ls -ld {shlex.quote(place)}   # is it there, and yours?"))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ops", description="Operate the ai-platform.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in _COMMANDS.items():
@@ -39,14 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == [name]:
             _module(name).add_arguments(sub)
     args = parser.parse_args(arguments)
-    try:
-        return int(_module(args.command).run(args))
-    except BrokenPipeError:
-        # `ops plan | head`: the reader has seen enough.
-        sys.stderr.close()
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    return int(_module(args.command).run(args))
+
+
+def _told(error: OpsError) -> int:
+    sys.stderr.write(f"{error.verdict}: {error}\n")
+    return error.exit_code
 
 
 if __name__ == "__main__":

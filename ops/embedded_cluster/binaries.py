@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.embedded_cluster.errors import ClusterError
+from ops.errors import FailedError
 
 Say = Callable[[str], None]  # takes one line of progress for the operator
 Version = tuple[int, int, int]
@@ -123,7 +123,7 @@ class _Search:
 def find_or_build(say: Say) -> Binaries:
     """The six binaries, built into the cache where the machine has none.
 
-    Raises ClusterError for an unfit binary in KUBEBUILDER_ASSETS, for a missing or too old Go, and for a
+    Raises FailedError for an unfit binary in KUBEBUILDER_ASSETS, for a missing or too old Go, and for a
     build that fails.
     """
     search = _search()
@@ -141,7 +141,7 @@ def why_unavailable() -> str | None:
     try:
         if missing := _search().missing:
             _require_go(missing)
-    except ClusterError as error:
+    except FailedError as error:
         return str(error)
     return None
 
@@ -164,7 +164,7 @@ def _search() -> _Search:
     for tool in _TOOLS:
         if assets and (given := Path(assets).absolute() / tool.name).is_file():
             if problem := _unfit(tool, given):
-                raise ClusterError(f"{_ASSETS}={assets}: {problem}", f"unset {_ASSETS}")
+                raise FailedError(f"{_ASSETS}={assets}: {problem}", f"unset {_ASSETS}")
             found[tool.name] = given
             continue
         if on_path := shutil.which(tool.name):
@@ -222,7 +222,7 @@ def _require_go(missing: tuple[_Tool, ...]) -> None:
     release = ".".join(map(str, wanted))
     remedy = f"install Go {release} or newer, or `export {_ASSETS}=<folder with {names}>`"
     if shutil.which("go") is None:
-        raise ClusterError(f"no `go` on PATH to build with; {consequence}", remedy)
+        raise FailedError(f"no `go` on PATH to build with; {consequence}", remedy)
     try:
         done = subprocess.run(
             ["go", "env", "GOVERSION"],
@@ -235,10 +235,10 @@ def _require_go(missing: tuple[_Tool, ...]) -> None:
         )
         have = _version(done.stdout.strip() + ".0", "go")  # "go1.27" has no patch number
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise ClusterError(f"`go env` fails ({error}); {consequence}", remedy) from error
+        raise FailedError(f"`go env` fails ({error}); {consequence}", remedy) from error
     if have < wanted:
         version = done.stdout.strip()
-        raise ClusterError(
+        raise FailedError(
             f"{shutil.which('go')} is {version}, too old to build with; {consequence}",
             f"GOTOOLCHAIN=auto make cluster-up (fetches a newer Go), or {remedy}",
         )
@@ -276,7 +276,7 @@ def _build_one(tool: _Tool, folder: Path, target: Path) -> None:
         )
         if done.returncode != 0:
             tail = "\n".join(done.stdout.strip().splitlines()[-8:])
-            raise ClusterError(
+            raise FailedError(
                 f"go build {tool.package} failed, so there is no {tool.name} to run:\n{tail}",
                 "see that `go env GOPROXY` names a proxy that can be reached, then run it again: "
                 "what is built already is kept",
