@@ -6,7 +6,7 @@ import argparse
 import importlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ops.errors import OpsError
@@ -20,6 +20,8 @@ _COMMANDS = {
     "fit": "show whether a model fits a GPU, and where its memory goes",
     "smoke": "ask models what they are for, directly and through the gateway, with a key",
     "keys": "list teams and keys: spent, budget, left (no values)",
+    "schema": "print the JSON Schema of stack files or of a catalog entry, for editors",
+    "completion": "print the completion script of a shell",
 }
 
 
@@ -53,14 +55,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="ops", description="Operate the ai-platform.")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+class _Version(argparse.Action):
+    """Asks the installed package, and only when asked: a plan starts faster without."""
+
+    def __call__(self, *_: object, **__: object) -> None:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        sys.stdout.write(f"ops {version('ai-platform')}\n")
+        sys.exit(0)
+
+
+def parser(whole: Collection[str] = _COMMANDS) -> argparse.ArgumentParser:
+    """The command line, with the arguments of those commands that are wanted whole."""
+    made = argparse.ArgumentParser(prog="ops", description="Operate the ai-platform.")
+    made.add_argument("--version", nargs=0, action=_Version, help="print the version of this project")
+    subparsers = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in _COMMANDS.items():
         sub = subparsers.add_parser(name, help=summary, description=summary)
-        if arguments[:1] == [name]:
+        if name in whole:
             _module(name).add_arguments(sub)
-    args = parser.parse_args(arguments)
+    return made
+
+
+def _run(arguments: list[str]) -> int:
+    args = parser(arguments[:1]).parse_args(arguments)
     return int(_module(args.command).run(args))
 
 

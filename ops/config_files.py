@@ -44,6 +44,11 @@ for _tag, _pattern, _first in (
         )
 
 
+def project_name(project_dir: Path) -> str:
+    """The name that keys without a namespace belong to. Raises OpsError as `load` does."""
+    return str(_read(project_dir / "Pulumi.yaml").get("name", ""))
+
+
 def load(
     project_dir: Path, stack: str, assignments: Iterable[str] = (), *, stack_file: Path | None = None
 ) -> RawConfig:

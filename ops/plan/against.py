@@ -59,10 +59,9 @@ def run_against(args: argparse.Namespace) -> int:
             # What another revision has to say is of no use beside a refusal.
             base = None if problems else finish()
     except OpsError as error:
-        errors.print(f"refused: {masked(str(error))}", markup=False)
         if args.format == "markdown":
             sys.stdout.write(masked(f"### `{args.stack}`: not compared\n\n{error}\n"))
-        return REFUSED
+        raise
     if base is None:
         _write(args.format, text="", markdown=refused_markdown(args.stack, problems), data=new)
         errors.print(refusal(problems))

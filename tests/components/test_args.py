@@ -26,6 +26,6 @@ def _fields() -> Iterator[tuple[str, bool]]:
                     yield f"{node.name}.{name}", "  # " in line or f"`{name}`" in told
 
 
-@pytest.mark.parametrize(("field", "told"), _fields(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("field", "told"), list(_fields()), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_field_of_what_a_component_takes_is_told(field: str, told: bool) -> None:
     assert told, f"{field}: what is it, in which unit? Say it in a comment beside it, or in the class's docstring"

@@ -6,12 +6,19 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import ops
+from models.catalog import CATALOG
 from ops import cli
 from ops.errors import FailedError, OpsError
 from tests.support import PROJECT_DIR
@@ -103,3 +110,76 @@ def test_a_bug_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_module", broken)
     with pytest.raises(KeyError, match="a bug"):
         cli.main(["plan"])
+
+
+# --- version and completion ------------------------------------------------------------------------------------
+
+
+def test_the_version_is_the_packages_and_the_changelog_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    version = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"ops {version}\n"
+    released = re.findall(r"(?m)^## \[(\d\S*)\]", (PROJECT_DIR / "CHANGELOG.md").read_text())
+    assert released[0] == version
+
+
+def _completed(line: str) -> set[str]:
+    """What a real bash offers at the end of a line, after the script that `ops completion bash` prints."""
+    words = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    typed = " ".join(shlex.quote(word) for word in words)
+    program = (
+        'source <("$1" -m ops.cli completion bash); '
+        f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; COMP_LINE={shlex.quote(line)}; COMP_POINT={len(line)}; "
+        f"$(complete -p ops | sed -E 's/.*-F ([^ ]+).*/\\1/') ops {shlex.quote(words[-1])} {shlex.quote(words[-2])}; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", program, "bash", sys.executable],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PROJECT_DIR,
+    )
+    assert done.stderr == ""
+    return {word.strip() for word in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("ops ", {"plan", "up", "fit", "completion", "schema"}),
+        ("ops pl", {"plan"}),
+        ("ops plan --ag", {"--against"}),
+        ("ops plan --format ", {"text", "json", "yaml", "markdown"}),
+        ("ops cluster ", {"up", "down", "status"}),
+        ("ops fit coder-", {alias for alias in CATALOG if alias.startswith("coder-")}),
+        ("ops smoke ", set(CATALOG)),
+        ("ops up --model ", set(CATALOG)),
+        ("ops plan --out READ", {"README.md"}),
+    ],
+)
+def test_bash_completes_commands_options_and_models(line: str, offered: set[str]) -> None:
+    assert offered <= _completed(line)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_other_shells_take_their_script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "--against" in script
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here to read it with")
+    (tmp_path / "script").write_text(script)
+    done = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_and_schemas_cost_a_plan_nothing() -> None:
+    program = (
+        "import sys; from ops.cli import parser; parser(['plan']);"
+        "sys.exit([m for m in ('shtab', 'ops.schema', 'ops.completion') if m in sys.modules] or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
