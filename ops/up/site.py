@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.checkout import LOCAL, cluster_root
-from ops.embedded_cluster.binaries import Say, cache_folder
+from ops.embedded_cluster.binaries import Say, kept
 from ops.embedded_cluster.control_plane import CONTEXT, EmbeddedCluster
 from ops.embedded_cluster.planned_nodes import nodes_of
 from ops.errors import FailedError
@@ -104,12 +104,11 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
 
 
 def _own_kubectl() -> str:
-    """The user's, or the one that was built for an embedded cluster."""
-    built = cache_folder() / "bin" / "kubectl"
-    binary = shutil.which("kubectl") or (str(built) if built.is_file() else None)
+    """The user's, or the one that an embedded cluster has."""
+    binary = shutil.which("kubectl") or kept("kubectl")
     if binary is None:
         raise FailedError(
             "no kubectl on PATH, and the stack's cluster is not the embedded one, which brings its own",
             "install kubectl 1.27 or newer: https://kubernetes.io/docs/tasks/tools",
         )
-    return binary
+    return str(binary)

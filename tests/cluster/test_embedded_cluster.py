@@ -18,7 +18,7 @@ import pytest
 
 from models.machines import ACCELERATOR_LABEL, GPU_TAINT
 from ops.cluster import commands
-from ops.embedded_cluster import binaries, control_plane
+from ops.embedded_cluster import binaries, control_plane, downloads
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.embedded_cluster.nodes import DEFAULT_NODES
 from ops.errors import FailedError
@@ -422,6 +422,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.setenv(downloads.SOURCE, "off")
     (tmp_path / "bin").mkdir()
     return tmp_path
 
