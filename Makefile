@@ -9,7 +9,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := .venv/bin
 SYNCED := .venv/.synced
 
-.PHONY: help setup preview up down cluster-up cluster-down bench gateway-load test check lint format types lock clean
+.PHONY: help setup preview up down cluster-up cluster-down bench gateway-load schemas test check lint format types lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -38,7 +38,11 @@ bench: $(SYNCED) ## print how fast a plan is, against the SDK alone and the real
 gateway-load: $(SYNCED) ## measure the gateway under load, on the real LiteLLM
 	@$(RUN)/python -m tests.gateway.load
 
-test: check ## lint, types and every test
+schemas: $(SYNCED) ## write docs/schemas anew from the types and the catalog
+	@$(RUN)/ops schema config --write
+	@$(RUN)/ops schema catalog --write
+
+test: schemas check ## lint, types and every test
 	$(RUN)/pytest -n 2
 
 check: lint types

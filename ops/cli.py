@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+from ops.errors import OpsError
 
 # Each is a folder with a `command` module: add_arguments(parser) and run(args) -> int.
 _COMMANDS = {
@@ -17,6 +20,8 @@ _COMMANDS = {
     "fit": "show whether a model fits a GPU, and where its memory goes",
     "smoke": "ask models what they are for, directly and through the gateway, with a key",
     "keys": "list teams and keys: spent, budget, left (no values)",
+    "schema": "print the JSON Schema of stack files or of a catalog entry, for editors",
+    "completion": "print the completion script of a shell",
 }
 
 
@@ -25,28 +30,61 @@ def _module(name: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its number is the exit code."""
+    """Run one command; its number is the exit code. What stops one is printed here, and nowhere else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None and arguments[:1] == ["plan"]:
         # Before anything imports an SDK, and only in a process of its own.
         from ops import fast_imports  # noqa: PLC0415
 
         fast_imports.install()
-    parser = argparse.ArgumentParser(prog="ops", description="Operate the ai-platform.")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, summary in _COMMANDS.items():
-        sub = subparsers.add_parser(name, help=summary, description=summary)
-        if arguments[:1] == [name]:
-            _module(name).add_arguments(sub)
-    args = parser.parse_args(arguments)
     try:
-        return int(_module(args.command).run(args))
+        return _run(arguments)
+    except OpsError as error:
+        return _told(error)
     except BrokenPipeError:
         # `ops plan | head`: the reader has seen enough.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # A file that a command was told to read or write, or a tool that it needs: the machine's state, not a bug.
+        if error.filename is None:
+            raise
+        place = str(error.filename)
+        return _told(OpsError(f"{place}: {error.strerror}", f"ls -ld {shlex.quote(place)}   # is it there, and yours?"))
     except KeyboardInterrupt:
         return 130
+
+
+class _Version(argparse.Action):
+    """Asks the installed package, and only when asked: a plan starts faster without."""
+
+    def __call__(self, *_: object, **__: object) -> None:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        sys.stdout.write(f"ops {version('ai-platform')}\n")
+        sys.exit(0)
+
+
+def parser(whole: Collection[str] = _COMMANDS) -> argparse.ArgumentParser:
+    """The command line, with the arguments of those commands that are wanted whole."""
+    made = argparse.ArgumentParser(prog="ops", description="Operate the ai-platform.")
+    made.add_argument("--version", nargs=0, action=_Version, help="print the version of this project")
+    subparsers = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in _COMMANDS.items():
+        sub = subparsers.add_parser(name, help=summary, description=summary)
+        if name in whole:
+            _module(name).add_arguments(sub)
+    return made
+
+
+def _run(arguments: list[str]) -> int:
+    args = parser(arguments[:1]).parse_args(arguments)
+    return int(_module(args.command).run(args))
+
+
+def _told(error: OpsError) -> int:
+    sys.stderr.write(f"{error.verdict}: {error}\n")
+    return error.exit_code
 
 
 if __name__ == "__main__":

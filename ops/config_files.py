@@ -18,12 +18,9 @@ from typing import Any, cast
 import yaml
 
 from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment, typed
-from stacks.problems import masked, written_path
+from ops.errors import OpsError
+from stacks.problems import masked, nearest, written_path
 from stacks.settings import RawConfig
-
-
-class ConfigFileError(Exception):
-    """A file or an argument that cannot be used; the text says which, and what to do."""
 
 
 class _GoYamlLoader(yaml.SafeLoader):
@@ -47,19 +44,27 @@ for _tag, _pattern, _first in (
         )
 
 
+def project_name(project_dir: Path) -> str:
+    """The name that keys without a namespace belong to. Raises OpsError as `load` does."""
+    return str(_read(project_dir / "Pulumi.yaml").get("name", ""))
+
+
 def load(
     project_dir: Path, stack: str, assignments: Iterable[str] = (), *, stack_file: Path | None = None
 ) -> RawConfig:
     """Config of a stack, with `namespace:key=value` assignments on top.
 
-    Raises ConfigFileError for a missing or unreadable file and for a malformed assignment.
+    Raises OpsError for a missing or unreadable file and for a malformed assignment.
     """
     project = _read(project_dir / "Pulumi.yaml")
     name = str(project.get("name", ""))
     path = stack_file or project_dir / f"Pulumi.{stack}.yaml"
     if not path.exists():
         known = sorted(p.name.split(".")[1] for p in project_dir.glob("Pulumi.*.yaml"))
-        raise ConfigFileError(f"there is no stack '{stack}' ({path.name} is missing); known: {', '.join(known)}")
+        raise OpsError(
+            f"there is no stack '{stack}' ({path.name} is missing); known: {', '.join(known) or 'none'}",
+            f"--stack {nearest(stack, known) or next(iter(known), 'NAME')}",
+        )
     of_project: dict[str, Any] = {}
     for key, entry in _config(project, "Pulumi.yaml").items():
         declared = cast("Mapping[str, Any]", entry) if isinstance(entry, dict) else {"value": entry}
@@ -84,20 +89,20 @@ def _read(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(), Loader=_GoYamlLoader)  # noqa: S506  derived from SafeLoader
         json.dumps(content, default=str, skipkeys=True)  # an anchor may contain itself
     except OSError as error:
-        raise ConfigFileError(f"{path} cannot be read: {error.strerror}") from error
+        raise OpsError(f"{path} cannot be read: {error.strerror}", f"ls -l {path}") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigFileError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise OpsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}", f"correct {path}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigFileError(f"{path.name} is not a mapping: it has to begin with `config:`")
+        raise OpsError(f"{path.name} is not a mapping", f"correct {path}: it has to begin with `config:`")
     return cast("dict[str, Any]", content)
 
 
 def _config(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     config: object = content.get("config") or {}
     if not isinstance(config, dict):
-        raise ConfigFileError(f"`config` in {name} is not a mapping of keys to values")
+        raise OpsError(f"`config` in {name} is not a mapping of keys to values", f"correct {name}")
     return {str(key): value for key, value in cast("dict[object, Any]", config).items()}
 
 
@@ -138,9 +143,9 @@ def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -
     given = split_assignment(assignment)
     namespace, path = _split_key(given[0], project) if given else ("", "")
     if given is None or not namespace or path in ("", '[""]'):
-        raise ConfigFileError(
-            f"--set {masked(repr(assignment))} is not of the form namespace:key=value, so it sets nothing; "
-            f"for example: ops plan --stack {stack} --set coder-chat:replicas=1"
+        raise OpsError(
+            f"--set {masked(repr(assignment))} is not of the form namespace:key=value, so it sets nothing",
+            f"ops plan --stack {stack} --set coder-chat:replicas=1",
         )
     text = given[1]
     try:
@@ -152,9 +157,8 @@ def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -
         values[key] = put(values.get(key), parts, typed(text) if parts[1:] else text)
     except PathError as error:
         meant = shlex.quote(f"{'' if namespace == project else f'{namespace}:'}{error.meant}={masked(text)}")
-        raise ConfigFileError(
-            f"--set {masked(repr(assignment))} sets nothing, since {error}; probably meant: "
-            f"ops plan --stack {stack} --set {meant}"
+        raise OpsError(
+            f"--set {masked(repr(assignment))} sets nothing, since {error}", f"ops plan --stack {stack} --set {meant}"
         ) from None
 
 

@@ -18,7 +18,7 @@ _LONGEST_NEW_LIST = 1000
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 
 
-class PathError(Exception):
+class PathError(ValueError):
     """A path that leads nowhere: why, and the path that was probably meant."""
 
     def __init__(self, reason: str, meant: str) -> None:

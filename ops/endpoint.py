@@ -14,17 +14,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ops.kube import UnusableError
+from ops.errors import OpsError
 
 Json = dict[str, Any]
 _SHOWN = 400  # characters of an error that are worth reading
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(OpsError):
     """No complete answer. `reached` tells a server that fails from one that is not there."""
 
-    def __init__(self, text: str, *, reached: bool) -> None:
-        super().__init__(text)
+    def __init__(self, message: str, url: str, *, reached: bool) -> None:
+        super().__init__(message, f"curl -sSi {url}   # does it answer?")
         self.reached = reached
 
 
@@ -105,11 +105,12 @@ class Endpoint:
                     raise http.client.IncompleteRead(b"")  # which `read1` does not tell
                 return Reply(cast("int", response.status), told, tuple(pieces), time.monotonic() - start, self.key)
         except TimeoutError:
-            raise NoAnswerError(f"no complete answer within {self.timeout:g} s", reached=True) from None
+            raise NoAnswerError(f"no complete answer within {self.timeout:g} s", self.url, reached=True) from None
         except urllib.error.URLError as error:
-            raise NoAnswerError(f"{self.url} cannot be reached: {error.reason}", reached=False) from None
+            raise NoAnswerError(f"{self.url} cannot be reached: {error.reason}", self.url, reached=False) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise NoAnswerError(f"the connection ended early: {error or type(error).__name__}", reached=True) from None
+            why = error or type(error).__name__
+            raise NoAnswerError(f"the connection ended early: {why}", self.url, reached=True) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -133,7 +134,7 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
 def base_url(option: str, text: str) -> str:
     """A base URL as the operator typed it, without `/` or `/v1` at its end.
 
-    Raises UnusableError.
+    Raises OpsError.
     """
     try:
         parts = urllib.parse.urlsplit(text)
@@ -141,28 +142,26 @@ def base_url(option: str, text: str) -> str:
     except ValueError:
         usable = False
     if not usable or not text.isascii():
-        raise UnusableError(f"{option} {text!r} is no address of a server", f"{option} http://127.0.0.1:4000")
+        raise OpsError(f"{option} {text!r} is no address of a server", f"{option} http://127.0.0.1:4000")
     return text.rstrip("/").removesuffix("/v1")
 
 
 def key_from_environment(name: str) -> str:
     """A key that the operator exported.
 
-    Raises UnusableError.
+    Raises OpsError.
     """
     if not os.environ.get(name):
-        raise UnusableError(
-            f"the environment has no {name}, which is to hold a key", f"read -rs {name} && export {name}"
-        )
+        raise OpsError(f"the environment has no {name}, which is to hold a key", f"read -rs {name} && export {name}")
     return usable_key(os.environ[name], f"${name}")
 
 
 def usable_key(value: str, where: str) -> str:
     """A key as a header can carry it.
 
-    Raises UnusableError, without the value.
+    Raises OpsError, without the value.
     """
     value = value.strip()
     if not value or not value.isascii() or not value.isprintable():
-        raise UnusableError(f"{where} (value not shown) is no key: it is empty or not printable ASCII", "pulumi up")
+        raise OpsError(f"{where} (value not shown) is no key: it is empty or not printable ASCII", "pulumi up")
     return value

@@ -27,6 +27,7 @@ from pulumi.runtime.settings import (
 )
 from pulumi.runtime.stack import run_in_stack
 
+from ops.errors import OpsError
 from stacks.secrets import KEY_VALUES, SECRETS, key_value
 from stacks.settings import REHEARSAL, RawConfig
 
@@ -66,7 +67,7 @@ class Recording:
     outputs: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-class DuplicateUrnError(Exception):
+class DuplicateUrnError(OpsError):
     """Two resources of one type, name and parent: the engine refuses that, the mock does not."""
 
 
@@ -115,7 +116,7 @@ class RecordingMonitor(mocks.MockMonitor):
         if request.type == _STACK_TYPE and urn in self._urns:
             return resource_pb2.RegisterResourceResponse(urn=urn)
         if urn in self._urns:
-            raise DuplicateUrnError(f"two resources are registered as {urn}")
+            raise DuplicateUrnError(f"two resources are registered as {urn}", "give one of them another name")
         self._urns.add(urn)
         self.recording.resources.append(resource)
         return resource_pb2.RegisterResourceResponse(urn=urn, object=_answer(request))

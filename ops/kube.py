@@ -27,21 +27,13 @@ from typing import Any, cast
 
 from components.gateway import keys as gateway_keys
 from models.catalog import CATALOG, GROUPS
-from ops.config_files import ConfigFileError, load
-from stacks.problems import Problem
+from ops.config_files import load
+from ops.errors import OpsError
 from stacks.settings import parse
 
 _API_S = 20  # what one question to the API server may take
 _FORWARD_S = 30  # until a forwarded port listens
 _FORWARDING = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) ")
-
-
-class UnusableError(Exception):
-    """What is asked for cannot be done as it stands; `str()` of it is what the operator reads."""
-
-    def __init__(self, message: str, remedy: str) -> None:
-        self.problem = Problem(message, remedy)
-        super().__init__(str(self.problem))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,19 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def named_cluster(args: argparse.Namespace, command: str) -> Kube:
     """The cluster that the arguments name, or the stack's file.
 
-    Raises UnusableError where neither names a context.
+    Raises OpsError where neither names a context.
     """
     if args.context:
         return Kube(args.context, args.kubeconfig)
     if args.kubeconfig:
-        raise UnusableError(
+        raise OpsError(
             f"--kubeconfig {args.kubeconfig} without --context would use whatever context is current in it",
             f"kubectl --kubeconfig {args.kubeconfig} config get-contexts   # then add --context NAME",
         )
     try:
         raw = load(args.project_dir, args.stack)
-    except ConfigFileError as error:
-        raise UnusableError(str(error), f"{command} --context NAME") from None
+    except OpsError as error:
+        raise OpsError(error.problem.message, f"{command} --context NAME") from None
     settings, _ = parse(raw, CATALOG, GROUPS)
     platform = settings.platform
     if platform.target == "kubernetes" and platform.kube_context:
@@ -76,7 +68,7 @@ def named_cluster(args: argparse.Namespace, command: str) -> Kube:
     # As `gcloud container clusters get-credentials` names it.
     gcp = settings.gcp
     name = f"gke_{gcp.project}_{gcp.zone}_{settings.project}-{settings.stack}" if gcp else "NAME"
-    raise UnusableError(
+    raise OpsError(
         f"no cluster is named: stack '{args.stack}' has none in its file, and the current context is never used",
         f"{command} --context {name}",
     )
@@ -100,18 +92,18 @@ class Kube:
     def secret(self, namespace: str, name: str) -> dict[str, str]:
         """What a Secret holds, decoded.
 
-        Raises UnusableError.
+        Raises OpsError.
         """
         found: dict[str, str] = self._get(namespace, "secret", name).get("data") or {}
         try:
             return {key: base64.b64decode(value).decode() for key, value in found.items()}
         except (binascii.Error, UnicodeDecodeError):
-            raise UnusableError(f"Secret {namespace}/{name} does not hold text", "pulumi up") from None
+            raise OpsError(f"Secret {namespace}/{name} does not hold text", "pulumi up") from None
 
     def deployments(self, namespace: str) -> Mapping[str, Scale]:
         """Deployments of a namespace by name.
 
-        Raises UnusableError.
+        Raises OpsError.
         """
         return {
             item["metadata"]["name"]: Scale(
@@ -137,19 +129,19 @@ class Kube:
 
     def _kubectl(self, namespace: str) -> list[str]:
         if shutil.which("kubectl") is None:
-            raise UnusableError(
+            raise OpsError(
                 "there is no kubectl on PATH, and the cluster is reached by it", "gcloud components install kubectl"
             )
         file = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
         return ["kubectl", *file, f"--context={self.context}", f"--namespace={namespace}"]
 
-    def _failed(self, what: str, output: str) -> UnusableError:
+    def _failed(self, what: str, output: str) -> OpsError:
         # kubectl repeats itself before it gives up; the last line is the reason.
         lines = [line for line in output.splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else "no reason given"
         file = f"--kubeconfig {self.kubeconfig} " if self.kubeconfig else ""
         look = f"kubectl {file}--context {self.context} get namespaces"
-        return UnusableError(
+        return OpsError(
             f"context {self.context}: kubectl {what}: {reason}", "pulumi up" if "(NotFound)" in reason else look
         )
 
@@ -157,7 +149,7 @@ class Kube:
     def forward(self, namespace: str, service: str, port: int) -> Generator[str]:
         """The URL on loopback that leads to a port of a Service, for the length of the block.
 
-        Raises UnusableError if the port cannot be had.
+        Raises OpsError if the port cannot be had.
         """
         what = f"port-forward svc/{service}"
         command = [*self._kubectl(namespace), "port-forward", "--address=127.0.0.1", "--pod-running-timeout=10s"]
@@ -229,7 +221,7 @@ def ending_on_signals() -> Generator[None]:
 def secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
     """One value of a Secret.
 
-    Raises UnusableError, with the names of those that there are.
+    Raises OpsError, with the names of those that there are.
     """
     values = kube.secret(namespace, name)
     if key in values:
@@ -237,6 +229,6 @@ def secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
     remedy = "pulumi up"
     if name == gateway_keys.APP:
         remedy = f"--key with one of those, or add a key '{key}' to Pulumi.<stack>.yaml, then: pulumi up"
-    raise UnusableError(
+    raise OpsError(
         f"Secret {namespace}/{name} holds no '{key}'; it has: {', '.join(sorted(values)) or 'nothing'}", remedy
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, create_model
 from pydantic.alias_generators import to_camel
 
 from models.engines.base import Engine
@@ -61,6 +62,16 @@ def _truth(value: object) -> object:
     raise WrongValueError("must be true or false", *(["true"] if said in _YES else ["false"] if said in _NO else []))
 
 
+@dataclass(frozen=True)
+class _Check(AfterValidator):
+    """A check, and what a JSON Schema can say of it."""
+
+    says: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(core_schema), **self.says}
+
+
 def _one_of(names: Collection[str], otherwise: str) -> AfterValidator:
     """`otherwise` says what another name would mean."""
 
@@ -69,7 +80,7 @@ def _one_of(names: Collection[str], otherwise: str) -> AfterValidator:
             raise WrongValueError(f"{otherwise}; {did_you_mean(value, names)}", *near(value, names))
         return value
 
-    return AfterValidator(check)
+    return _Check(check, {"enum": list(names)})
 
 
 def _day(value: object) -> date:
@@ -101,6 +112,7 @@ def _period(value: str) -> str:
 
 _MAX_DAYS = 3650
 _HOURS = [hours for hours in range(1, 25) if 24 % hours == 0]
+_PERIODS = f"^(({'|'.join(map(str, _HOURS))})h|[1-9][0-9]{{0,3}}d|1mo)$"
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[Whole, Field(ge=1)]
@@ -156,7 +168,7 @@ def _alias(value: str) -> str:
     return value
 
 
-Alias = Annotated[str, AfterValidator(_alias)]
+Alias = Annotated[str, _Check(_alias, {"pattern": f"^{_ALIAS}$"})]
 
 
 class Access(Section):
@@ -164,7 +176,9 @@ class Access(Section):
 
     models: Annotated[list[str], Field(min_length=1)]
     max_budget_usd: AboveZero | None = None  # per period
-    budget_period: Annotated[str, AfterValidator(_period)] = "30d"  # of 24h, 7d, 30d and 1mo: day, week, month (UTC)
+    budget_period: Annotated[str, _Check(_period, {"pattern": _PERIODS})] = (
+        "30d"  # of 24h, 7d, 30d and 1mo: day, week, month (UTC)
+    )
     tokens_per_minute: Rate | None = None
     requests_per_minute: Rate | None = None
 

@@ -43,13 +43,13 @@ _DEADLINE_S = 300  # how long the program waits for a gateway that does not answ
 class GatewayKeysArgs:
     """`desired` has no value of any key; `values` has one for each, by its alias."""
 
-    namespace: str
-    image: str
+    namespace: str  # the gateway's
+    image: str  # LiteLLM's, which brings the Python that the Job runs
     desired: Mapping[str, Any]
     values: Mapping[str, pulumi.Input[str]]
     master_key: pulumi.Input[str]  # the pods take it from the gateway's own Secret
     salt_key: pulumi.Input[str]  # what keeps the values' fingerprint from being guessed
-    after: Sequence[pulumi.Resource]
+    after: Sequence[pulumi.Resource]  # what the first Job waits for: the proxy
 
 
 class GatewayKeys(pulumi.ComponentResource):

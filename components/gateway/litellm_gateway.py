@@ -73,15 +73,15 @@ class LiteLlmGatewayArgs:
     `model_state` says what a model answers that is not up. It is published once `up` have come up.
     """
 
-    place: Place
-    image: str
-    replicas: int
+    place: Place  # namespace and provider of everything here
+    image: str  # reference of LiteLLM, as nodes pull it
+    replicas: int  # of the proxy
     models: Sequence[Registration]
     serving_namespaces: tuple[str, ...]
-    database: Database
-    master_key: pulumi.Input[str]
-    salt_key: pulumi.Input[str]
-    upstream_api_key: pulumi.Input[str]
+    database: Database  # where LiteLLM keeps teams, keys and spend
+    master_key: pulumi.Input[str]  # secret: the admin key
+    salt_key: pulumi.Input[str]  # secret: encrypts what LiteLLM stores, so it never changes
+    upstream_api_key: pulumi.Input[str]  # secret: what the models' own servers ask for
     model_state: Mapping[str, Any]
     up: Sequence[pulumi.Resource] = ()
 

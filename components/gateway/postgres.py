@@ -42,10 +42,10 @@ class PostgresArgs:
     `clients` are the apps of the same namespace that may connect.
     """
 
-    place: Place
-    image: str
-    gib: int
-    password: pulumi.Input[str]
+    place: Place  # namespace and provider of everything here
+    image: str  # reference of PostgreSQL, as nodes pull it
+    gib: int  # size of the claim; it may only grow
+    password: pulumi.Input[str]  # secret: of the database's user
     clients: tuple[str, ...]
     volume: StaticVolume | None = None
 

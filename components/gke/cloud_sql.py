@@ -22,11 +22,11 @@ class CloudSqlArgs:
     """`name` of the instance cannot be used again for a week after a deletion."""
 
     name: str
-    region: str
-    network_id: pulumi.Input[str]
-    gib: int
-    password: pulumi.Input[str]
-    place: Place
+    region: str  # of the cluster
+    network_id: pulumi.Input[str]  # network that gets the private connection
+    gib: int  # size of the disk; it may only grow
+    password: pulumi.Input[str]  # secret: of the database's user
+    place: Place  # namespace and provider of the password's Secret
 
 
 class CloudSql(pulumi.ComponentResource):

@@ -22,14 +22,14 @@ class GkeClusterArgs:
     `after` are the APIs that have to be enabled first.
     """
 
-    name: str
-    project: str
-    zone: str
-    network_id: pulumi.Input[str]
-    subnetwork_id: pulumi.Input[str]
+    name: str  # of the cluster in the project
+    project: str  # project of Google Cloud
+    zone: str  # of control plane and nodes
+    network_id: pulumi.Input[str]  # network of the nodes
+    subnetwork_id: pulumi.Input[str]  # subnetwork with the ranges of Pods and Services
     system_machine_type: str
     system_nodes: int
-    deletion_protection: bool
+    deletion_protection: bool  # whether Google Cloud refuses to delete it
     after: Sequence[pulumi.Resource] = ()
 
 

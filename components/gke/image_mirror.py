@@ -16,8 +16,8 @@ class ImageMirrorArgs:
     `after` are the APIs that have to be enabled first.
     """
 
-    project: str
-    region: str
+    project: str  # project of Google Cloud that has the repositories
+    region: str  # of the repositories: the nodes'
     registries: Sequence[str]
     reader: pulumi.Input[str]
     after: Sequence[pulumi.Resource] = ()

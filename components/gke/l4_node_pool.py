@@ -21,16 +21,16 @@ class GkeL4NodePoolArgs:
     other pool exists yet.
     """
 
-    cluster: pulumi.Input[str]
-    zone: str
-    machine: Machine
+    cluster: pulumi.Input[str]  # name of the cluster
+    zone: str  # the one zone that has the nodes
+    machine: Machine  # shape of a node, GPUs included
     max_nodes: int
     min_driver: str
-    service_account: pulumi.Input[str]
+    service_account: pulumi.Input[str]  # e-mail of the nodes' account
     after: Sequence[pulumi.Resource]
-    spot: bool = False
-    boot_disk_gib: int = 100
-    sharing_clients: int = 1
+    spot: bool = False  # cheaper, and may be taken away at any time
+    boot_disk_gib: int = 100  # of each node: images and scratch
+    sharing_clients: int = 1  # containers that share one GPU by turns; 1 is none
 
 
 def pool_name(args: GkeL4NodePoolArgs) -> str:

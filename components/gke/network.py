@@ -19,7 +19,7 @@ class GkeNetworkArgs:
     """`name` prefixes every object; `after` are the APIs that have to be enabled first."""
 
     name: str
-    region: str
+    region: str  # of subnetwork, router and NAT
     after: Sequence[pulumi.Resource] = ()
 
 

@@ -19,12 +19,12 @@ from components.kubernetes.pods import gib
 class PersistentDiskArgs:
     """`claim` is the only claim that may bind the volume; `after` are the APIs that have to be enabled first."""
 
-    name: str
-    project: str
-    zone: str
-    gib: int
+    name: str  # of the disk and of the volume
+    project: str  # project of Google Cloud
+    zone: str  # of the disk, and so of every pod that mounts it
+    gib: int  # size of the disk; it may only grow
     claim: str
-    place: Place
+    place: Place  # namespace of the claim and provider of the volume
     after: Sequence[pulumi.Resource] = ()
 
 

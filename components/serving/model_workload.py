@@ -53,16 +53,16 @@ _COMPONENT = "model"
 class ModelArgs:
     """What every model component takes. `mirrors` maps a registry to the prefix that nodes pull through."""
 
-    spec: ModelSpec
-    place: Place
-    replicas: int
-    needs: Needs
-    cold_start: ColdStart
-    claim_gib: int
+    spec: ModelSpec  # the catalog's entry
+    place: Place  # namespace and provider of everything here
+    replicas: int  # 0 keeps everything but the pods, and costs no GPU
+    needs: Needs  # what a pod asks of its node
+    cold_start: ColdStart  # how long until it answers, which the probes allow for
+    claim_gib: int  # size of the claim of the weights
     api_key_mark: pulumi.Input[str]  # another one whenever the key that the engine asks for is another one
-    keep_weights: bool = True
-    gateway_namespace: str
-    metrics_namespaces: tuple[str, ...] = ("gmp-system",)
+    keep_weights: bool = True  # whether a destroy leaves the claim
+    gateway_namespace: str  # whose pods may ask the model
+    metrics_namespaces: tuple[str, ...] = ("gmp-system",)  # whose pods may read metrics
     mirrors: Mapping[str, str] | None = None
 
     def image(self, image: Image) -> str:

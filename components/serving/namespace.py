@@ -24,8 +24,8 @@ STAGING_PROGRAM = "stage_weights.py"
 class ServingNamespaceArgs:
     """`hugging_face_token` is for gated weights only."""
 
-    namespace: str
-    api_key: pulumi.Input[str]
+    namespace: str  # that all models run in
+    api_key: pulumi.Input[str]  # secret: what the models' servers ask for
     hugging_face_token: pulumi.Input[str] | None = None
 
 

@@ -72,7 +72,7 @@ class VllmModelArgs:
     `after` are Deployments that must have let go of the GPU before this one goes up.
     """
 
-    model: ModelArgs
+    model: ModelArgs  # what every model component takes
     machine_type: str
     after: Sequence[pulumi.Resource] = ()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ops.checkout import cluster_root
@@ -21,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 if it is as asked, 1 with the remedy if not."""
+    """0 if it is as asked, 1 if not, 2 if the stack file that says which nodes is refused."""
     root = cluster_root(args.project_dir)
     match args.action:
         case "down":
@@ -35,12 +34,6 @@ def run(args: argparse.Namespace) -> int:
 def _up(project_dir: Path, root: Path) -> int:
     """With the nodes of the local stack: `ops up` and this command must not take turns at changing them."""
     # Here, since the other actions need no Pulumi.
-    from ops.config_files import ConfigFileError  # noqa: PLC0415
     from ops.embedded_cluster.planned_nodes import nodes_of_stack  # noqa: PLC0415
 
-    try:
-        nodes = nodes_of_stack(project_dir)
-    except ConfigFileError as error:
-        print(f"refused: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return commands.up(root, nodes)
+    return commands.up(root, nodes_of_stack(project_dir))

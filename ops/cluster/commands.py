@@ -2,68 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ops.console import errors, output
+from ops.console import output
 from ops.embedded_cluster.control_plane import EmbeddedCluster
-from ops.embedded_cluster.errors import ClusterError
 from ops.embedded_cluster.nodes import DEFAULT_NODES, NodeShape
 
 _console = output(soft_wrap=True)
-_errors = errors()
 
 
 def up(root: Path, nodes: Sequence[NodeShape] = DEFAULT_NODES) -> int:
-    """Start the cluster in `root`, or say that it runs; exit code 1 with the remedy if it cannot."""
-
-    def run() -> None:
-        cluster = EmbeddedCluster(root)
-        started = cluster.up(nodes, _console.print)
-        news = "is up" if started else "was up already"
-        _console.print(f"the embedded cluster {news}: Kubernetes {cluster.version} on {cluster.server}")
-        for node in nodes:
-            gpus = f", {node.gpus} x {node.accelerator}" if node.gpus else ""
-            _console.print(f"  node {node.name}: {node.instance_type}, simulated{gpus}")
-        _console.print(f"to look at it:\n  export KUBECONFIG={cluster.kubeconfig}")
-        _console.print(f"  {cluster.kubectl_binary} get pods -A")
-
-    return _told(run)
+    """Start the cluster in `root`, or say that it runs. Raises FailedError if it cannot."""
+    cluster = EmbeddedCluster(root)
+    started = cluster.up(nodes, _console.print)
+    news = "is up" if started else "was up already"
+    _console.print(f"the embedded cluster {news}: Kubernetes {cluster.version} on {cluster.server}")
+    for node in nodes:
+        gpus = f", {node.gpus} x {node.accelerator}" if node.gpus else ""
+        _console.print(f"  node {node.name}: {node.instance_type}, simulated{gpus}")
+    _console.print(f"to look at it:\n  export KUBECONFIG={cluster.kubeconfig}")
+    _console.print(f"  {cluster.kubectl_binary} get pods -A")
+    return 0
 
 
 def down(root: Path, *, wipe: bool) -> int:
     """Stop the cluster in `root`; with `wipe`, remove its folder. Nothing to stop is no error."""
-
-    def run() -> None:
-        did = EmbeddedCluster(root).down(wipe=wipe)
-        kept = f"its folder {root} is removed" if wipe else f"its data is kept in {root}"
-        _console.print(f"the embedded cluster is down; {kept}" if did else f"no embedded cluster runs in {root}")
-
-    return _told(run)
+    did = EmbeddedCluster(root).down(wipe=wipe)
+    kept = f"its folder {root} is removed" if wipe else f"its data is kept in {root}"
+    _console.print(f"the embedded cluster is down; {kept}" if did else f"no embedded cluster runs in {root}")
+    return 0
 
 
 def status(root: Path) -> int:
     """Print what runs in `root`; exit code 1 unless all of it does."""
-    complete = False
-
-    def run() -> None:
-        nonlocal complete
-        cluster = EmbeddedCluster(root)
-        complete = cluster.running
-        for name, pid in cluster.processes.items():
-            _console.print(f"  {name}: {f'process {pid}' if pid else 'not running'}")
-        if complete:
-            _console.print(f"  server: {cluster.server}\n  export KUBECONFIG={cluster.kubeconfig}")
-        else:
-            _console.print("  remedy: make cluster-up")
-
-    return _told(run) or int(not complete)
-
-
-def _told(run: Callable[[], None]) -> int:
-    try:
-        run()
-    except ClusterError as error:
-        _errors.print(str(error))
-        return 1
-    return 0
+    cluster = EmbeddedCluster(root)
+    complete = cluster.running
+    for name, pid in cluster.processes.items():
+        _console.print(f"  {name}: {f'process {pid}' if pid else 'not running'}")
+    if complete:
+        _console.print(f"  server: {cluster.server}\n  export KUBECONFIG={cluster.kubeconfig}")
+    else:
+        _console.print("  remedy: make cluster-up")
+    return int(not complete)

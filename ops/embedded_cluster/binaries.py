@@ -1,7 +1,8 @@
 """Where the control plane's binaries come from.
 
-Each one is taken from the folder that KUBEBUILDER_ASSETS names, else from PATH, else it is built once from
-the Go modules beside this file (controlplane/ and kwok/) into a cache outside the tree.
+Each one is taken from the folder that KUBEBUILDER_ASSETS names, else from PATH, else it is downloaded once as its
+project publishes it (downloads.py), else built once from the Go modules beside this file (controlplane/ and kwok/),
+both into a cache outside the tree.
 
 All Kubernetes binaries must be of one minor release, the pinned one: a controller manager may not be newer
 than its API server, and most machines have no second controller manager to choose.
@@ -22,7 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.embedded_cluster.errors import ClusterError
+from ops.embedded_cluster import downloads
+from ops.errors import FailedError
 
 Say = Callable[[str], None]  # takes one line of progress for the operator
 Version = tuple[int, int, int]
@@ -58,6 +60,9 @@ class _Tool:
     name: str
     module: _Module
     package: str
+    # That a build takes of one core after those above it, with nothing built before: all of them took five and a half
+    # minutes of two cores; a link is 15 s, and the rest is shared out by the size of the source that each one adds.
+    core_seconds: int
     ask: tuple[str, ...] = ("--version",)
 
     @property
@@ -86,12 +91,12 @@ class _Tool:
 _KUBERNETES = _Module(_HERE / "controlplane", "k8s.io/kubernetes")
 _KWOK = _Module(_HERE / "kwok", "sigs.k8s.io/kwok")
 _TOOLS = (
-    _Tool("etcd", _KUBERNETES, "go.etcd.io/etcd/server/v3"),
-    _Tool("kube-apiserver", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver"),
-    _Tool("kube-controller-manager", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-controller-manager"),
-    _Tool("kube-scheduler", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-scheduler"),
-    _Tool("kubectl", _KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", ask=("version", "--client")),
-    _Tool("kwok", _KWOK, "sigs.k8s.io/kwok/cmd/kwok"),
+    _Tool("etcd", _KUBERNETES, "go.etcd.io/etcd/server/v3", 135),
+    _Tool("kube-apiserver", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver", 265),
+    _Tool("kube-controller-manager", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-controller-manager", 55),
+    _Tool("kube-scheduler", _KUBERNETES, "k8s.io/kubernetes/cmd/kube-scheduler", 15),
+    _Tool("kubectl", _KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", 37, ask=("version", "--client")),
+    _Tool("kwok", _KWOK, "sigs.k8s.io/kwok/cmd/kwok", 152),
 )
 _BUILD_FLAGS = ("-trimpath",)
 
@@ -121,18 +126,25 @@ class _Search:
 
 
 def find_or_build(say: Say) -> Binaries:
-    """The six binaries, built into the cache where the machine has none.
+    """The six binaries, downloaded or built into the cache where the machine has none.
 
-    Raises ClusterError for an unfit binary in KUBEBUILDER_ASSETS, for a missing or too old Go, and for a
+    Raises FailedError for an unfit binary in KUBEBUILDER_ASSETS, for a missing or too old Go, and for a
     build that fails.
     """
     search = _search()
     if search.missing:
         for line in search.passed_over:
             say(line)
-        _require_go(search.missing)
-        _build(search.missing, say)
-        search = _search()
+        if built := tuple(tool for tool in search.missing if tool.name not in downloads.NAMES):
+            _require_go(built)  # before anything is waited for
+        with locked(cache_folder() / "lock", lambda: say("another process gets them: waiting for it")):
+            search = _search()
+            downloads.take([tool.name for tool in search.missing], _cache(), say, unfit_by_name)
+            search = _search()
+            if search.missing:
+                _require_go(search.missing)
+                _build(search.missing, say)
+                search = _search()
     return Binaries(**{tool.name.replace("-", "_"): search.found[tool.name] for tool in _TOOLS})
 
 
@@ -141,7 +153,7 @@ def why_unavailable() -> str | None:
     try:
         if missing := _search().missing:
             _require_go(missing)
-    except ClusterError as error:
+    except FailedError as error:
         return str(error)
     return None
 
@@ -152,19 +164,27 @@ def cache_folder() -> Path:
     for module in (_KUBERNETES, _KWOK):
         digest.update(module.text)
     digest.update(repr((_BUILD_FLAGS, [tool.linker_flags for tool in _TOOLS], platform.machine())).encode())
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ai-platform" / digest.hexdigest()[:16]
+    return _cache() / digest.hexdigest()[:16]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-platform"
+
+
+def kept(name: str) -> Path | None:
+    """A binary that this project built or downloaded before, or None."""
+    places = (cache_folder() / "bin" / name, downloads.folder(_cache()) / name)
+    return next((place for place in places if place.is_file()), None)
 
 
 def _search() -> _Search:
     found: dict[str, Path] = {}
     passed_over: list[str] = []
     assets = os.environ.get(_ASSETS)
-    cache = cache_folder() / "bin"
     for tool in _TOOLS:
         if assets and (given := Path(assets).absolute() / tool.name).is_file():
             if problem := _unfit(tool, given):
-                raise ClusterError(f"{_ASSETS}={assets}: {problem}", f"unset {_ASSETS}")
+                raise FailedError(f"{_ASSETS}={assets}: {problem}", f"unset {_ASSETS}")
             found[tool.name] = given
             continue
         if on_path := shutil.which(tool.name):
@@ -172,8 +192,8 @@ def _search() -> _Search:
                 found[tool.name] = Path(on_path).absolute()
                 continue
             passed_over.append(f"not used: {problem}")
-        if (cache / tool.name).is_file():
-            found[tool.name] = cache / tool.name
+        if mine := kept(tool.name):
+            found[tool.name] = mine
     return _Search(found, tuple(passed_over))
 
 
@@ -187,6 +207,11 @@ def _unfit(tool: _Tool, binary: Path) -> str | None:
     if tool.accepts(version):
         return None
     return f"{binary} is {'.'.join(map(str, version))}, but the cluster needs {tool.wanted}"
+
+
+def unfit_by_name(name: str, binary: Path) -> str | None:
+    """Why a binary cannot be used for what its name says, or None."""
+    return _unfit(next(tool for tool in _TOOLS if tool.name == name), binary)
 
 
 def _version(text: str, before: str = r"\bv?") -> Version:
@@ -222,7 +247,7 @@ def _require_go(missing: tuple[_Tool, ...]) -> None:
     release = ".".join(map(str, wanted))
     remedy = f"install Go {release} or newer, or `export {_ASSETS}=<folder with {names}>`"
     if shutil.which("go") is None:
-        raise ClusterError(f"no `go` on PATH to build with; {consequence}", remedy)
+        raise FailedError(f"no `go` on PATH to build with; {consequence}", remedy)
     try:
         done = subprocess.run(
             ["go", "env", "GOVERSION"],
@@ -235,10 +260,10 @@ def _require_go(missing: tuple[_Tool, ...]) -> None:
         )
         have = _version(done.stdout.strip() + ".0", "go")  # "go1.27" has no patch number
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise ClusterError(f"`go env` fails ({error}); {consequence}", remedy) from error
+        raise FailedError(f"`go env` fails ({error}); {consequence}", remedy) from error
     if have < wanted:
         version = done.stdout.strip()
-        raise ClusterError(
+        raise FailedError(
             f"{shutil.which('go')} is {version}, too old to build with; {consequence}",
             f"GOTOOLCHAIN=auto make cluster-up (fetches a newer Go), or {remedy}",
         )
@@ -247,15 +272,22 @@ def _require_go(missing: tuple[_Tool, ...]) -> None:
 def _build(tools: tuple[_Tool, ...], say: Say) -> None:
     folder = cache_folder()
     (folder / "bin").mkdir(parents=True, exist_ok=True)
-    say(f"building {len(tools)} binaries into {folder}: once, about five minutes on two idle cores, 0.4 GB")
-    with locked(folder / "lock", lambda: say("another build is under way: waiting for it")):
-        for number, tool in enumerate(tools, 1):
-            if (target := folder / "bin" / tool.name).is_file():  # built by another while this one waited
-                continue
-            say(f"  {number} of {len(tools)}: {tool.name} ...")
-            started = time.monotonic()
-            _build_one(tool, folder, target)
-            say(f"  {number} of {len(tools)}: {tool.name} built in {time.monotonic() - started:.0f} s")
+    ahead = sum(tool.core_seconds for tool in tools)
+    say(f"building {len(tools)} binaries into {folder}: once, 0.4 GB")
+    passed, done, pace = 0.0, 0, 1 / (os.cpu_count() or 1)  # seconds for a second of one core
+    for number, tool in enumerate(tools, 1):
+        say(f"  {number} of {len(tools)}: {tool.name} ... about {_minutes((ahead - done) * pace)} left in all")
+        started = time.monotonic()
+        _build_one(tool, folder, folder / "bin" / tool.name)
+        took = time.monotonic() - started
+        say(f"  {number} of {len(tools)}: {tool.name} built in {took:.0f} s")
+        # A machine with other work to do, or with some of it built before, has another pace.
+        passed, done = passed + took, done + tool.core_seconds
+        pace = passed / done
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 1):.0f} s"
 
 
 def _build_one(tool: _Tool, folder: Path, target: Path) -> None:
@@ -276,7 +308,7 @@ def _build_one(tool: _Tool, folder: Path, target: Path) -> None:
         )
         if done.returncode != 0:
             tail = "\n".join(done.stdout.strip().splitlines()[-8:])
-            raise ClusterError(
+            raise FailedError(
                 f"go build {tool.package} failed, so there is no {tool.name} to run:\n{tail}",
                 "see that `go env GOPROXY` names a proxy that can be reached, then run it again: "
                 "what is built already is kept",

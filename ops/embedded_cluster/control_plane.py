@@ -31,8 +31,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ops.embedded_cluster.binaries import Binaries, Say, find_or_build, locked
-from ops.embedded_cluster.errors import ClusterError
 from ops.embedded_cluster.nodes import DEFAULT_NODES, STORAGE_CLASS, Manifest, NodeShape
+from ops.errors import FailedError
 
 CONTEXT = "ai-platform-embedded"  # the one context of the cluster's own kubeconfig
 
@@ -131,7 +131,7 @@ class EmbeddedCluster:
     def up(self, nodes: Sequence[NodeShape] = DEFAULT_NODES, say: Say = _silent) -> bool:
         """Start whatever does not run, on the data that is there; False if all of it ran already.
 
-        Returns when the nodes are ready. Raises ClusterError, and leaves nothing running, if that fails.
+        Returns when the nodes are ready. Raises FailedError, and leaves nothing running, if that fails.
         """
         binaries = None if self.running else find_or_build(say)
         with self._locked():
@@ -201,7 +201,7 @@ class EmbeddedCluster:
         }
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 1200) -> str:
-        """What kubectl prints; raises ClusterError with its complaint if it fails."""
+        """What kubectl prints; raises FailedError with its complaint if it fails."""
         command = [self._state.kubectl, *arguments]
         done = subprocess.run(
             command,
@@ -214,7 +214,7 @@ class EmbeddedCluster:
         )
         if done.returncode != 0:
             what = " ".join(["kubectl", *arguments])
-            raise ClusterError(f"{what}: {done.stderr.strip()}", f"export KUBECONFIG={self.kubeconfig}")
+            raise FailedError(f"{what}: {done.stderr.strip()}", f"export KUBECONFIG={self.kubeconfig}")
         return done.stdout
 
     def stop_api_server(self) -> None:
@@ -240,7 +240,7 @@ class EmbeddedCluster:
     def _state(self) -> _State:
         state = self._load()
         if state is None:
-            raise ClusterError(f"no cluster in {self.root}", "make cluster-up")
+            raise FailedError(f"no cluster in {self.root}", "make cluster-up")
         return state
 
     def _load(self) -> _State | None:
@@ -249,7 +249,7 @@ class EmbeddedCluster:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise ClusterError(
+            raise FailedError(
                 f"{self.root / 'state.json'} is not this program's ({error}): what runs is unknown",
                 f"end the processes that `pgrep -af {self.root}` lists, then rm -r {self.root}",
             ) from error
@@ -274,7 +274,7 @@ class EmbeddedCluster:
     def _new_state(self, binaries: Binaries) -> _State:
         strangers = sorted(path.name for path in self.root.iterdir() if path.name != "lock")
         if strangers:
-            raise ClusterError(
+            raise FailedError(
                 f"{self.root} holds {', '.join(strangers[:3])} and no cluster: a wipe would remove them",
                 "choose an empty folder",
             )
@@ -459,7 +459,7 @@ class EmbeddedCluster:
         query = "?fieldManager=embedded-cluster&force=true"
         status, answer = self._request(state, "PATCH", path + query, json.dumps(manifest))
         if status >= http.HTTPStatus.BAD_REQUEST:
-            raise ClusterError(
+            raise FailedError(
                 f"the API server refuses {path}: {answer.decode()}", f"see the logs in {self.root / 'log'}"
             )
 
@@ -481,7 +481,7 @@ class EmbeddedCluster:
             if not state.processes[name].alive:
                 log = self.root / "log" / f"{name}.log"
                 last = log.read_text(errors="replace").strip().splitlines()[-1:]
-                raise ClusterError(
+                raise FailedError(
                     f"{name} ended during the start, so there is no cluster: {''.join(last)[-400:]}",
                     f"see {log}; `make cluster-down` removes this cluster's data, `make cluster-up` begins anew",
                 )
@@ -511,7 +511,7 @@ def _free_port() -> int:
     for port in random.sample(_PORTS, len(_PORTS)):
         if _port_is_free(port):
             return port
-    raise ClusterError(f"no free port from {_PORTS.start} to {_PORTS.stop} on loopback", "ss -ltnp")
+    raise FailedError(f"no free port from {_PORTS.start} to {_PORTS.stop} on loopback", "ss -ltnp")
 
 
 def _port_is_free(port: int) -> bool:
@@ -526,7 +526,7 @@ def _port_is_free(port: int) -> bool:
 
 def _check_port(port: int, root: Path) -> None:
     if not _port_is_free(port):
-        raise ClusterError(
+        raise FailedError(
             f"port {port} of the cluster in {root} is taken by another program, and stacks know it by that port",
             f"`ss -ltnp sport = {port}` names the program; end it, or `make cluster-down` to begin anew",
         )
@@ -536,7 +536,7 @@ def _wait_until(done: Callable[[], bool], what: str, limit: float, logs: Path | 
     deadline = time.monotonic() + limit
     while not done():
         if time.monotonic() > deadline:
-            raise ClusterError(f"waited {limit:.0f} s for {what}", f"see the logs in {logs}" if logs else "retry")
+            raise FailedError(f"waited {limit:.0f} s for {what}", f"see the logs in {logs}" if logs else "retry")
         time.sleep(0.05)
 
 

@@ -24,7 +24,7 @@ def nodes_of(plan: Plan) -> tuple[NodeShape, ...]:
 
 
 def nodes_of_stack(project_dir: Path, stack: str = "local") -> tuple[NodeShape, ...]:
-    """The same for a stack file, whatever else stands against its config. Raises ConfigFileError."""
+    """The same for a stack file, whatever else stands against its config. Raises OpsError."""
     return nodes_of(admit(load(project_dir, stack), rehearsal=True).plan)
 
 

@@ -7,7 +7,6 @@ and no pulumi.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import math
 import shlex
@@ -28,7 +27,9 @@ from models.memory.tei import encoder_gib
 from models.memory.versions import DEFAULT_VERSION, VllmVersion, vllm_version
 from models.memory.vllm import GPU_GIB, GpuFit, Knobs, default_knobs, disk_bytes, gpu_fit
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
+from ops.errors import OpsError
 from ops.wrapping import folded, width
+from stacks.problems import Problem, did_you_mean, nearest
 
 Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 
@@ -79,8 +80,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         answer = _answer(args)
     except ValueError as error:
-        sys.stderr.write(f"ops fit: {error}\n")
-        return _DOES_NOT
+        # Of models/, which knows no commands: its text is the fact, "; " and what to give instead.
+        fact, _, instead = str(error).partition("; ")
+        raise OpsError(fact, instead or "ops fit --help") from error
     sys.stdout.write((json.dumps(answer.json, indent=2) if args.format == "json" else _on_screen(answer.text)) + "\n")
     return _FITS if answer.fits else _DOES_NOT
 
@@ -116,7 +118,7 @@ class _Answer:
 
 def _answer(args: argparse.Namespace) -> _Answer:
     if (args.alias is None) == (args.config is None):
-        raise ValueError("name one model: an alias of the catalog, or --config with its config.json")
+        raise OpsError("one model is to be named: an alias of the catalog, or a config.json", "ops fit coder-chat")
     subject = _from_catalog(args) if args.alias else _from_config(args)
     if subject.stated_gib is not None:
         context = int(subject.flags.get("max_model_len") or subject.architecture.max_positions)
@@ -132,16 +134,15 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
     from models.catalog import CATALOG, FLAWS  # noqa: PLC0415  only where an alias is given: it costs start-up time
 
     if FLAWS:
-        raise ValueError("; ".join(f"{flaw.message}\n  remedy: {flaw.remedy}" for flaw in FLAWS))
-
+        raise OpsError(FLAWS[0].message, FLAWS[0].remedy, *(Problem(f.message, f.remedy) for f in FLAWS[1:]))
     spec = CATALOG.get(args.alias)
     if spec is None:
-        near = difflib.get_close_matches(str(args.alias), list(CATALOG), n=1, cutoff=0.4)
-        hint = f"did you mean `ops fit {near[0]}`?" if near else f"the catalog has {', '.join(CATALOG)}"
-        raise ValueError(f"no model '{args.alias}' in the catalog; {hint}")
+        near = nearest(args.alias, CATALOG) or next(iter(CATALOG))
+        known = did_you_mean(args.alias, CATALOG)
+        raise OpsError(f"no model '{args.alias}' in the catalog; {known}", f"ops fit {near}")
     weights = spec.weights
     if weights is None:
-        raise ValueError(f"{spec.alias} runs at its provider and needs no memory here")
+        raise OpsError(f"{spec.alias} runs at its provider and needs no memory here", "ops plan   # what it costs")
     needs = spec.engine.needs(spec)
     quantization = Quantization(args.quantization or weights.quantization)
     size = args.weights_bytes or weights.bytes_on_disk
@@ -169,9 +170,9 @@ def _from_config(args: argparse.Namespace) -> _Subject:
     model = read_config(args.config)
     quantization = Quantization(args.quantization or model.quantization)
     if not model.size_known and not args.weights_bytes:
-        raise ValueError(
-            f"{args.config} does not give the size of the weight files (multimodal or of an unusual quantisation); "
-            "add --weights-bytes with the sum of the *.safetensors files"
+        raise OpsError(
+            f"{args.config} does not give the size of the weight files (multimodal or of an unusual quantisation)",
+            f"{_command(args, {})} --weights-bytes N   # the sum of its *.safetensors files",
         )
     name = args.config.name if args.config.is_dir() else str(args.config)
     size = args.weights_bytes or _computed_bytes(model.architecture, quantization, model.dtype)
@@ -230,7 +231,7 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
     gpu = args.gpu or "l4"
     gpu_gib = args.gpu_memory_gib or GPU_GIB[gpu]
     if args.machine and (args.gpu_memory_gib or gpu != "l4"):
-        raise ValueError(f"--machine {args.machine} has no such GPU; leave --machine or the GPU away")
+        raise OpsError(f"--machine {args.machine} has no such GPU", _command(args, {"--machine": None}))
     version = _version(args, subject)
     knobs = _knobs(args, subject, gpu_gib, version)
 
@@ -360,9 +361,9 @@ def _place(
         return True, holding
     named = _MACHINES[args.machine]
     if named.gpus < gpus:
-        raise ValueError(
-            f"{named.name} has {named.gpus} GPUs and {gpus} are needed; give a machine with more, such as "
-            f"--machine {next((m.name for m in G2_MACHINES.values() if m.gpus >= gpus), 'none')}"
+        enough = next((m.name for m in G2_MACHINES.values() if m.gpus >= gpus), None)
+        raise OpsError(
+            f"{named.name} has {named.gpus} GPUs and {gpus} are needed", _command(args, {"--machine": enough})
         )
     if named.pod_gib >= host_gib:
         return True, named
@@ -436,7 +437,10 @@ def _encoder(args: argparse.Namespace, subject: _Subject, arch: EncoderArchitect
     batch = int(args.max_num_batched_tokens or subject.flags.get("max_num_batched_tokens") or _TEI_BATCH_TOKENS)
     context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
     if context > arch.max_positions:
-        raise ValueError(f"--max-model-len {context} exceeds the model's {arch.max_positions} positions")
+        raise OpsError(
+            f"--max-model-len {context} exceeds the model's {arch.max_positions} positions",
+            _command(args, {"--max-model-len": str(arch.max_positions)}),
+        )
     total = encoder_gib(arch, max_batch_tokens=batch, context=context)
     weights = arch.parameters * 4 / GIB
     parts = {"weights_gib": weights, "activation_and_process_gib": total - weights}
@@ -445,7 +449,10 @@ def _encoder(args: argparse.Namespace, subject: _Subject, arch: EncoderArchitect
 
 def _gguf(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture) -> _Answer:
     if not args.weights_bytes and subject.sizing is not Sizing.LLAMA_CPP:
-        raise ValueError("--cpu serves a GGUF file with llama.cpp; add --weights-bytes with the file's size")
+        raise OpsError(
+            "--cpu serves a GGUF file with llama.cpp, and its size is not given",
+            f"{_command(args, {})} --weights-bytes N   # the size of the file",
+        )
     context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
     memory = gguf_memory(arch, file_bytes=subject.weights_bytes, context=context)
     parts = {

@@ -15,14 +15,14 @@ from rich.console import Console
 
 from components.gateway import litellm_gateway
 from components.gateway.reconcile_keys import NO_MODELS, OWNER, Gateway, RefusedError, UnreachableError
-from ops.console import Column, Row, errors, output, print_table
+from ops.console import Column, Row, output, print_table
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, usable_key
-from ops.kube import UnusableError, named_cluster, secret_value
+from ops.errors import OpsError
 from ops.kube import add_arguments as add_cluster_arguments
+from ops.kube import named_cluster, secret_value
 from ops.wrapping import wrapped
 from stacks.program import GATEWAY
 
-UNUSABLE = 2
 _TIMEOUT_S = 30.0
 _BY_HAND = "made by hand"
 
@@ -42,12 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 with the lists, 2 if the gateway cannot be reached or does not let us in."""
-    try:
-        with ExitStack() as stack:
-            found = _read(_admin(args, stack))
-    except UnusableError as error:
-        errors().print(f"refused: {error}")
-        return UNUSABLE
+    with ExitStack() as stack:
+        found = _read(_admin(args, stack))
     if args.format == "json":
         json.dump(found.model_dump(mode="json"), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -99,7 +95,7 @@ class _Admin(Gateway):
         try:
             reply = self._endpoint.ask(route, body)
         except NoAnswerError as error:
-            raise UnreachableError(str(error)) from None
+            raise UnreachableError(error.problem.message) from None
         if reply.status != 200:
             kind, message = reply.error()
             failure = UnreachableError if reply.status >= 500 else RefusedError
@@ -110,7 +106,7 @@ class _Admin(Gateway):
 def _admin(args: argparse.Namespace, stack: ExitStack) -> _Admin:
     if args.gateway_url:
         if args.context or args.kubeconfig:
-            raise UnusableError("a context and a plain address are two places", "ops keys --context NAME")
+            raise OpsError("a context and a plain address are two places", "ops keys --context NAME")
         url = base_url("--gateway-url", args.gateway_url)
         return _Admin(Endpoint(url, _TIMEOUT_S, key_from_environment(args.master_key_env)))
     kube = named_cluster(args, "ops keys")
@@ -130,11 +126,11 @@ def _read(gateway: Gateway) -> Purses:
             models_registered_at_run_time=sorted(set(actual.runtime_models)),
         )
     except UnreachableError as error:
-        raise UnusableError(f"the gateway does not answer: {error}", "ops smoke   # says what works") from None
+        raise OpsError(f"the gateway does not answer: {error}", "ops smoke   # says what works") from None
     except RefusedError as error:
-        raise UnusableError(f"the gateway refuses: {error}", "pulumi up   # puts the admin key in place") from None
+        raise OpsError(f"the gateway refuses: {error}", "pulumi up   # puts the admin key in place") from None
     except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
-        raise UnusableError(
+        raise OpsError(
             f"what answers is not LiteLLM's admin API ({type(error).__name__})", "ops keys --gateway-url URL"
         ) from None
 

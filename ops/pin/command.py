@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import http.client
 import json
 import re
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from models import catalog, images
 from models.facts import Image
+from ops.endpoint import base_url
+from ops.errors import OpsError
 
 _TIMEOUT_S = 20
 _MANIFEST_TYPES = ", ".join(
@@ -32,10 +35,7 @@ _MANIFEST_TYPES = ", ".join(
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-class LookupFailedError(Exception):
-    """A revision or digest that could not be had; the text says why."""
+_OTHER_REGISTRY = "ops pin --registry URL   # a mirror that asks for no login"
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 if everything is pinned and agrees with its source, 1 if not, 2 if something could not be looked up."""
     worst = 0
-    for pin in _pins(args.hub.rstrip("/"), args.registry):
+    hub, registry = base_url("--hub", args.hub), args.registry and base_url("--registry", args.registry)
+    for pin in _pins(hub, registry):
         try:
             found = pin.lookup()
-        except LookupFailedError as error:
-            sys.stdout.write(f"?  {pin.what}: {error}\n")
+        except OpsError as error:
+            sys.stdout.write(f"?  {pin.what}: {error.problem.message} ({error.problem.remedy})\n")
             worst = 2
             continue
         if pin.current == found:
@@ -116,17 +117,20 @@ def _file_of(alias: str) -> Path:
 
 
 def hub_commit(hub: str, model_id: str) -> str:
-    """Commit at the head of a model's default branch. Raises LookupFailedError."""
+    """Commit at the head of a model's default branch. Raises OpsError."""
     body, _ = _get(f"{hub}/api/models/{model_id}", {"accept": "application/json"})
     try:
         commit = str(json.loads(body)["sha"])
     except (ValueError, KeyError, TypeError) as error:
-        raise LookupFailedError(f"the hub's answer names no commit ({type(error).__name__})") from error
-    return _checked(_COMMIT, commit)
+        why = type(error).__name__
+        raise OpsError(
+            f"the answer of {hub} names no commit ({why})", "ops pin --hub https://huggingface.co"
+        ) from error
+    return _checked(_COMMIT, commit, hub)
 
 
 def image_digest(image: Image, registry: str | None = None) -> str:
-    """Digest that a tag points at, by the registry's HTTP API. Raises LookupFailedError."""
+    """Digest that a tag points at, by the registry's HTTP API. Raises OpsError."""
     # The image names of the public hub live on another host than its API.
     host = "https://registry-1.docker.io" if image.registry == "docker.io" else f"https://{image.registry}"
     url = f"{(registry or host).rstrip('/')}/v2/{image.repository}/manifests/{image.tag}"
@@ -135,7 +139,7 @@ def image_digest(image: Image, registry: str | None = None) -> str:
     except _UnauthorizedError as error:
         token = _token(error.challenge)
         _, headers = _get(url, {"accept": _MANIFEST_TYPES, "authorization": f"Bearer {token}"}, method="HEAD")
-    return _checked(_DIGEST, headers.get("docker-content-digest", ""))
+    return _checked(_DIGEST, headers.get("docker-content-digest", ""), url)
 
 
 def _token(challenge: str) -> str:
@@ -143,37 +147,40 @@ def _token(challenge: str) -> str:
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", "")
     if not realm.startswith(("https://", "http://127.0.0.1")):
-        raise LookupFailedError(
-            f"the registry wants a login that this program cannot do: {challenge or 'no challenge'}"
+        raise OpsError(
+            f"the registry wants a login that this program cannot do: {challenge or 'no challenge'}", _OTHER_REGISTRY
         )
     body, _ = _get(f"{realm}?{urllib.parse.urlencode(fields)}", {})
-    answer = json.loads(body)
-    return str(answer.get("token") or answer.get("access_token") or "")
+    try:
+        answer: dict[str, object] = json.loads(body)
+        return str(answer.get("token") or answer.get("access_token") or "")
+    except (ValueError, AttributeError) as error:
+        raise OpsError(f"{realm} gives no token ({type(error).__name__})", _OTHER_REGISTRY) from error
 
 
-class _UnauthorizedError(LookupFailedError):
+class _UnauthorizedError(OpsError):
     def __init__(self, challenge: str) -> None:
-        super().__init__("it wants a login (401)")
+        super().__init__("it wants a login (401)", _OTHER_REGISTRY)
         self.challenge = challenge
 
 
 def _get(url: str, headers: dict[str, str], *, method: str = "GET") -> tuple[bytes, dict[str, str]]:
     request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310  http(s), from the catalog or a flag
+    host, look = urllib.parse.urlsplit(url).netloc, f"curl -sSi {url}"
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             return response.read(), {key.lower(): value for key, value in response.headers.items()}
     except urllib.error.HTTPError as error:
         if error.code == 401 and "authorization" not in headers:
             raise _UnauthorizedError(error.headers.get("www-authenticate", "")) from error
-        raise LookupFailedError(f"{urllib.parse.urlsplit(url).netloc} answered {error.code} {error.reason}") from error
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise LookupFailedError(f"{urllib.parse.urlsplit(url).netloc} cannot be reached: {reason}") from error
+        raise OpsError(f"{host} answered {error.code} {error.reason}", look) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise OpsError(f"{host} cannot be reached: {getattr(error, 'reason', error)}", look) from error
 
 
-def _checked(pattern: re.Pattern[str], value: str) -> str:
+def _checked(pattern: re.Pattern[str], value: str, url: str) -> str:
     if not pattern.fullmatch(value):
-        raise LookupFailedError(f"the answer {value[:80]!r} is not what was asked for")
+        raise OpsError(f"the answer {value[:80]!r} is not what was asked for", f"curl -sSi {url}")
     return value
 
 
@@ -183,7 +190,7 @@ def _checked(pattern: re.Pattern[str], value: str) -> str:
 def write_pin(pin: Pin, value: str) -> None:
     """Replace the None of a pin in its source file, and nothing else.
 
-    Raises LookupFailedError if the place is not found, so that nothing is guessed.
+    Raises OpsError if the place is not found, so that nothing is guessed.
     """
     source = pin.file.read_text()
     for node in ast.walk(ast.parse(source)):
@@ -192,7 +199,9 @@ def write_pin(pin: Pin, value: str) -> None:
                 if isinstance(inner, ast.keyword) and inner.arg == pin.keyword and _is_none(inner.value):
                     pin.file.write_text(_replaced(source, inner.value, f'"{value}"'))
                     return
-    raise LookupFailedError(f"no {pin.keyword}=None of {pin.anchor[1]} in {pin.file}")
+    raise OpsError(
+        f"no {pin.keyword}=None of {pin.anchor[1]} in {pin.file}, so the pin has no place", f'{pin.keyword}="{value}"'
+    )
 
 
 def _keyword(call: ast.Call, name: str) -> object:

@@ -18,9 +18,10 @@ from typing import Any, cast
 
 from rich.console import Console
 
-from ops.config_files import ConfigFileError, load
+from ops.config_files import load
 from ops.console import refusal
 from ops.engine import run_main
+from ops.errors import OpsError
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
 from ops.plan.diff.compare import compare, nothing
@@ -33,10 +34,6 @@ from stacks.problems import Problem, masked
 from stacks.settings import RawConfig
 
 _SUFFIXES = (".json", ".yaml", ".yml")
-
-
-class AgainstError(Exception):
-    """There is nothing to compare with; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +50,7 @@ def run_against(args: argparse.Namespace) -> int:
     """Print what lies between; 2 if this side is refused, or the step from the other side to it."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     if args.out is not None or args.format == "yaml":
-        errors.print("refused: --against compares; manifests come from a plan without it: ops plan --format yaml")
-        return REFUSED
+        raise OpsError("--against compares, and manifests come from a plan without it", "ops plan --format yaml")
     try:
         raw = load(args.project_dir, args.stack, args.assignments)
         with _other_side(args.project_dir, args.stack, args.against) as finish:
@@ -62,11 +58,10 @@ def run_against(args: argparse.Namespace) -> int:
             problems = tuple(Problem(**p) for p in new["problems"])
             # What another revision has to say is of no use beside a refusal.
             base = None if problems else finish()
-    except (ConfigFileError, AgainstError) as error:
-        errors.print(f"refused: {masked(str(error))}", markup=False)
+    except OpsError as error:
         if args.format == "markdown":
             sys.stdout.write(masked(f"### `{args.stack}`: not compared\n\n{error}\n"))
-        return REFUSED
+        raise
     if base is None:
         _write(args.format, text="", markdown=refused_markdown(args.stack, problems), data=new)
         errors.print(refusal(problems))
@@ -113,7 +108,7 @@ def _other_side(project_dir: Path, stack: str, against: str) -> Generator[Callab
     if path.suffix in _SUFFIXES:
         if not path.is_file():
             remedy = f"ops plan --format json > {against}" if path.suffix == ".json" else "ls Pulumi.*.yaml"
-            raise AgainstError(f"{against} is not there, so there is nothing to compare with: {remedy}")
+            raise OpsError(f"{against} is not there, so there is nothing to compare with", remedy)
         yield lambda: _saved(path, stack) if path.suffix == ".json" else _config_file(project_dir, stack, path)
         return
     commit = _commit(project_dir, against)
@@ -137,12 +132,12 @@ def _nothing(label: str, stack: str, note: str) -> Base:
 def _checked(plan: Any, label: str, stack: str) -> Base:
     """A plan that somebody else printed."""
     if not _is_plan(plan):
-        raise AgainstError(f"{label} is not a plan: make one with `ops plan --stack {stack} --format json`")
+        raise OpsError(f"{label} is not a plan", f"ops plan --stack {stack} --format json > FILE.json")
     data = cast("dict[str, Any]", plan)
     if data["stack"] != stack:
-        raise AgainstError(
-            f"{label} is a plan of the stack '{data['stack']}', and nothing in it has the names of '{stack}': "
-            f"ops plan --stack {data['stack']} --against {label}"
+        raise OpsError(
+            f"{label} is a plan of the stack '{data['stack']}', and nothing in it has the names of '{stack}'",
+            f"ops plan --stack {data['stack']} --against {label}",
         )
     if problems := cast("list[dict[str, Any]]", data.get("problems", [])):
         told = "; ".join(str(problem["message"]) for problem in problems)
@@ -174,7 +169,7 @@ def _saved(path: Path, stack: str) -> Base:
     try:
         plan = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise AgainstError(f"{path} is not a saved plan ({error}): ops plan --format json > {path}") from error
+        raise OpsError(f"{path} is not a saved plan ({error})", f"ops plan --format json > {path}") from error
     return _checked(plan, str(path), stack)
 
 
@@ -190,7 +185,7 @@ def _git(project_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     try:
         return subprocess.run(["git", "-C", project_dir, *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise AgainstError("there is no git, which knows other revisions; compare with a saved plan instead") from error
+        raise OpsError("there is no git, which knows other revisions", "ops plan --against PLAN.json") from error
 
 
 def _commit(project_dir: Path, revision: str) -> str:
@@ -198,9 +193,7 @@ def _commit(project_dir: Path, revision: str) -> str:
     if found.returncode:
         remote, _, branch = revision.partition("/")
         fetch = f"git fetch {remote} {branch}" if branch else "git fetch --all --tags"
-        raise AgainstError(
-            f"'{revision}' is no revision that git has here, so there is nothing to compare with: {fetch}"
-        )
+        raise OpsError(f"'{revision}' is no revision that git has here, so there is nothing to compare with", fetch)
     return found.stdout.strip()
 
 
@@ -209,7 +202,7 @@ def _unpack(project_dir: Path, commit: str, tree: Path) -> None:
     archive = tree / ".archive.tar"
     made = _git(project_dir, "archive", "--format=tar", f"--output={archive}", commit)
     if made.returncode:
-        raise AgainstError(f"git cannot read {commit}: {made.stderr.strip()}")
+        raise OpsError(f"git cannot read {commit}: {made.stderr.strip()}", f"git fsck {commit}")
     with tarfile.open(archive) as files:
         files.extractall(tree, filter="data")
     archive.unlink()
@@ -240,7 +233,8 @@ def _planned(process: subprocess.Popen[str], label: str, stack: str) -> Base:
             plan = None  # of a version that printed something else
         return _checked(plan, label, stack)
     last = stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {process.returncode}"
-    raise AgainstError(
-        f"{label} cannot be planned with the packages that are installed here ({last}). Save its plan with its own, "
-        "and compare with that: ops plan --format json > old.json there, ops plan --against old.json here"
+    raise OpsError(
+        f"{label} cannot be planned with the packages that are installed here ({last}); save its plan with its own, "
+        "and compare with that",
+        f"ops plan --stack {stack} --format json > old.json   # there; here: ops plan --against old.json",
     )

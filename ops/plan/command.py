@@ -9,10 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ops.config_files import ConfigFileError, load, shown
+from ops.config_files import load, shown
 from ops.console import errors as console_of_errors
 from ops.console import output, refusal
 from ops.engine import Registered, run_main
+from ops.errors import OpsError
 from ops.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
@@ -57,13 +58,8 @@ def run(args: argparse.Namespace) -> int:
     errors = console_of_errors()
     project_dir: Path = args.project_dir
     if args.format == "markdown":
-        errors.print("refused: markdown compares two plans: ops plan --format markdown --against origin/main")
-        return REFUSED
-    try:
-        raw = load(project_dir, args.stack, args.assignments)
-    except ConfigFileError as error:
-        errors.print(f"refused: {error}")
-        return REFUSED
+        raise OpsError("markdown compares two plans", "ops plan --format markdown --against origin/main")
+    raw = load(project_dir, args.stack, args.assignments)
     admission = admit(raw, rehearsal=True)
     if admission.problems:
         if args.format == "json":

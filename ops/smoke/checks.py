@@ -204,7 +204,7 @@ def _check(
     try:
         reply = endpoint.ask(route, body)
     except NoAnswerError as error:
-        return Check(request, Verdict.FAILED if error.reached else Verdict.UNREACHABLE, str(error))
+        return Check(request, Verdict.FAILED if error.reached else Verdict.UNREACHABLE, error.problem.message)
     if reply.status != 200:
         kind, message = reply.error()
         if (reply.status, kind) == (503, "model_off"):

@@ -18,8 +18,9 @@ from models.spec import ModelSpec
 from ops.console import Column, Row, output, print_table
 from ops.console import errors as console_of_errors
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment
-from ops.kube import UnusableError, named_cluster
+from ops.errors import OpsError
 from ops.kube import add_arguments as add_cluster_arguments
+from ops.kube import named_cluster
 from ops.smoke.checks import Check, Verdict, bring_up, exercise, price_usd, served_name, through_gateway
 from ops.smoke.sites import Addresses, Cluster, Site
 from ops.wrapping import wrapped
@@ -55,27 +56,19 @@ def _seconds(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """0 if all is well, 1 if a check failed or a model is off, 2 if something cannot be used or reached."""
     errors = console_of_errors()
-    try:
-        named = _known(args.aliases)
-        site = _site(args)
-        aliases = named or site.aliases()
-        site.verify(aliases)
-    except UnusableError as error:
-        errors.print(f"refused: {error}")
-        return UNUSABLE
+    named = _known(args.aliases)
+    site = _site(args)
+    aliases = named or site.aliases()
+    site.verify(aliases)
     if not aliases:
         errors.print(f"no model is up; to bring one up:\n  {bring_up(next(iter(CATALOG.values())))}")
         return FAILED
     console = output()
-    try:
-        with ExitStack() as stack:
-            gateway = site.gateway(stack)
-            before = _wallet(gateway)
-            rows = [row for alias in aliases for row in _check_model(CATALOG[alias], site, gateway)]
-            spend = _Spend.watch(gateway, before, rows, args.timeout)
-    except UnusableError as error:
-        errors.print(f"refused: {error}")
-        return UNUSABLE
+    with ExitStack() as stack:
+        gateway = site.gateway(stack)
+        before = _wallet(gateway)
+        rows = [row for alias in aliases for row in _check_model(CATALOG[alias], site, gateway)]
+        spend = _Spend.watch(gateway, before, rows, args.timeout)
     _print_table(console, rows)
     for line in _reasons(rows, console.width):
         console.print(line, soft_wrap=True)
@@ -101,12 +94,12 @@ def _site(args: argparse.Namespace) -> Site:
     key = key_from_environment(args.key_env) if args.key_env else None
     if not args.gateway_url and not args.direct_url:
         if args.direct_key_env:
-            raise UnusableError("--direct-key-env is for --direct-url only", "ops smoke ALIAS --direct-url URL")
+            raise OpsError("--direct-key-env is for --direct-url only", "ops smoke ALIAS --direct-url URL")
         return Cluster(named_cluster(args, "ops smoke"), args.timeout, args.key, key)
     if args.context or args.kubeconfig:
-        raise UnusableError("a context and a plain address are two places", "ops smoke --context NAME")
+        raise OpsError("a context and a plain address are two places", "ops smoke --context NAME")
     if args.gateway_url and key is None:
-        raise UnusableError(
+        raise OpsError(
             "--gateway-url needs a key, and a key is in no argument",
             "read -rs SMOKE_KEY && export SMOKE_KEY   # then add --key-env SMOKE_KEY",
         )
@@ -120,7 +113,7 @@ def _site(args: argparse.Namespace) -> Site:
 def _known(named: Sequence[str]) -> Sequence[str]:
     for alias in named:
         if alias not in CATALOG:
-            raise UnusableError(
+            raise OpsError(
                 f"there is no model '{alias}' in the catalog; {did_you_mean(alias, CATALOG)}",
                 f"ops smoke {nearest(alias, CATALOG) or next(iter(CATALOG))}",
             )

@@ -18,7 +18,8 @@ from components.serving.registration import PORT
 from models.catalog import CATALOG
 from models.spec import ModelSpec
 from ops.endpoint import Endpoint, NoAnswerError, usable_key
-from ops.kube import Kube, Scale, UnusableError, secret_value
+from ops.errors import OpsError
+from ops.kube import Kube, Scale, secret_value
 from ops.smoke.checks import Check, Verdict, bring_up
 from stacks.program import GATEWAY, SERVING
 
@@ -32,11 +33,11 @@ class Site(Protocol):
         ...
 
     def aliases(self) -> Sequence[str]:
-        """What is checked when nobody names a model. Raises UnusableError."""
+        """What is checked when nobody names a model. Raises OpsError."""
         ...
 
     def verify(self, aliases: Sequence[str]) -> None:
-        """Raises UnusableError for an alias that is not here at all."""
+        """Raises OpsError for an alias that is not here at all."""
         ...
 
     def direct(self, spec: ModelSpec, stack: ExitStack) -> Endpoint | Check | None:
@@ -44,7 +45,7 @@ class Site(Protocol):
         ...
 
     def gateway(self, stack: ExitStack) -> Endpoint | Check | None:
-        """The gateway with a tenant's key, until `stack` is closed. Raises UnusableError if there is no key."""
+        """The gateway with a tenant's key, until `stack` is closed. Raises OpsError if there is no key."""
         ...
 
 
@@ -76,7 +77,7 @@ class Cluster:
         for alias in aliases:
             if alias not in self._scales:
                 group = CATALOG[alias].group
-                raise UnusableError(
+                raise OpsError(
                     f"namespace {SERVING} of context {self.kube.context} has no Deployment {alias}; "
                     f"is its group '{group}' off?",
                     f"pulumi config set --path 'ai-platform:groups.{group}' true && pulumi up",
@@ -95,7 +96,7 @@ class Cluster:
             )
         try:
             url = stack.enter_context(self.kube.forward(SERVING, spec.alias, PORT))
-        except UnusableError as error:
+        except OpsError as error:
             return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
         return Endpoint(url, self.timeout, self._serving_key)
 
@@ -106,7 +107,7 @@ class Cluster:
             key = usable_key(secret_value(self.kube, GATEWAY, gateway_keys.APP, self.key_alias), where)
         try:
             url = stack.enter_context(self.kube.forward(GATEWAY, litellm_gateway.APP, litellm_gateway.PORT))
-        except UnusableError as error:
+        except OpsError as error:
             return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
         return Endpoint(url, self.timeout, key)
 
@@ -131,25 +132,27 @@ class Addresses:
     def aliases(self) -> Sequence[str]:
         """Those of the catalog that the key may use, whether they are up or not."""
         if self.gateway_server is None:
-            raise UnusableError("--direct-url is one model's server, and no model is named", "ops smoke coder-chat ...")
+            raise OpsError("--direct-url is one model's server, and no model is named", "ops smoke coder-chat ...")
         try:
             reply = self.gateway_server.ask("/v1/models")
         except NoAnswerError as error:
-            raise UnusableError(f"the gateway's list of models cannot be had: {error}", "ops smoke ALIAS ...") from None
+            raise OpsError(
+                f"the gateway's list of models cannot be had: {error.problem.message}", "ops smoke ALIAS ..."
+            ) from None
         if reply.status != 200:
             kind, message = reply.error()
-            raise UnusableError(
+            raise OpsError(
                 f"the gateway's list of models cannot be had: HTTP {reply.status} {kind}: {message}", "ops keys"
             )
         try:
             listed = {entry.id for entry in _List.model_validate(reply.json()).data}
         except ValueError:
-            raise UnusableError(f"{self.gateway_server.url} is no gateway", "ops smoke --gateway-url URL") from None
+            raise OpsError(f"{self.gateway_server.url} is no gateway", "ops smoke --gateway-url URL") from None
         return [alias for alias in CATALOG if alias in listed]
 
     def verify(self, aliases: Sequence[str]) -> None:
         if self.direct_server is not None and len(aliases) != 1:
-            raise UnusableError(
+            raise OpsError(
                 f"--direct-url is one model's server, and {len(aliases)} models are to be checked", "ops smoke ALIAS"
             )
 

@@ -17,8 +17,8 @@ from typing import Any
 from components.kubernetes.secrets import fingerprint
 from ops.embedded_cluster.binaries import Say
 from ops.engine import Registered
+from ops.errors import FailedError
 from ops.manifests import is_kubernetes, manifests, pod_template, read_keys
-from ops.up.errors import UpError
 from ops.up.secrets import SecretObject, existing
 from ops.up.site import Kubectl, Object
 from stacks.secrets import SALT_KEY
@@ -41,7 +41,7 @@ def deploy(
 ) -> None:
     """Bring a cluster to what a plan says, and wait until all of it is available.
 
-    Raises UpError where the API server refuses an object, or a workload is not available in its time.
+    Raises FailedError where the API server refuses an object, or a workload is not available in its time.
     """
     objects = manifests(resources, lambda manifest: reads(manifest, secrets, values))
     kept = [manifest for manifest in objects if manifest["kind"] in KEPT]
@@ -189,7 +189,7 @@ def _clear_the_way(kubectl: Kubectl, job: Object) -> None:
         if not _has_failed(found[0]):
             _apply(kubectl, [_in_set(job)], "--force-conflicts", "--dry-run=server")
             return
-    except UpError as error:
+    except FailedError as error:
         if "field is immutable" not in str(error):
             raise
     kubectl("delete", kind, name, *where, "--cascade=foreground")
@@ -205,19 +205,19 @@ class _NotYetError(Exception):
 def _check(kubectl: Kubectl, manifest: Object, deadline: float) -> None:
     """Return if a workload is ready, or becomes so in a moment.
 
-    Raises _NotYetError if not, and UpError if it never will or its time is over.
+    Raises _NotYetError if not, and FailedError if it never will or its time is over.
     """
     kind, namespace, name = _identity(manifest)
     what, where = f"{kind.lower()}/{name}", ("--namespace", namespace)
     check = ("wait", "--for=condition=complete", what) if kind == "Job" else ("rollout", "status", what)
     try:
         kubectl(*check, *where, f"--timeout={_MOMENT}")
-    except UpError as error:
+    except FailedError as error:
         state = _state(kubectl, manifest)
         lost = "timed out" not in str(error) or (kind == "Job" and any(map(_has_failed, kubectl.get(*where, what))))
         if not lost and time.monotonic() < deadline:
             raise _NotYetError(state) from error
-        raise UpError(
+        raise FailedError(
             f"{_shown((kind, namespace, name))} is not available: {state}",
             f"{' '.join(kubectl.command)} -n {namespace} describe {what}; once that is mended, run it again",
         ) from error

@@ -26,7 +26,7 @@ import yaml
 
 from ops.checkout import LOCAL
 from ops.embedded_cluster.binaries import Say
-from ops.up.errors import UpError
+from ops.errors import FailedError
 from ops.up.secrets import write_private
 from stacks.settings import RawConfig
 
@@ -101,13 +101,13 @@ class PulumiStack:
         return ["--stack", self.name, "--config-file", str(self.config_file)]
 
     def up(self, raw: RawConfig, values: Mapping[str, str], say: Say) -> None:
-        """Deploy a config with its secrets. Raises UpError if the CLI refuses or fails."""
+        """Deploy a config with its secrets. Raises FailedError if the CLI refuses or fails."""
         self._prepare(raw, values, say)
         say(f"pulumi up (all it says is in {self._log})")
         quiet = ("--non-interactive", "--color=never", "--suppress-outputs")
         code = self._stream(["up", "--yes", "--skip-preview", *quiet, *self.options], say)
         if code != 0:
-            raise UpError(
+            raise FailedError(
                 "pulumi up failed, its output above says why; what it had done stays done",
                 "run it again; without the CLI: ops up --engine kubectl",
             )
@@ -121,7 +121,7 @@ class PulumiStack:
         exists = any(state.glob(f".pulumi/stacks/{self.project}/{self.name}.json*"))
         if not self.passphrase.exists():
             if exists:
-                raise UpError(
+                raise FailedError(
                     f"{self.passphrase} is gone, and the state in {state} cannot be decrypted without it",
                     f"rm -r {self.folder}   # then run it again: what the cluster holds is taken over",
                 )
@@ -196,7 +196,7 @@ class PulumiStack:
             check=False,
         )
         if done.returncode != 0:
-            raise UpError(
+            raise FailedError(
                 f"pulumi {' '.join(arguments[:3])}: {done.stderr.strip() or done.stdout.strip()}",
                 f"rm -r {self.folder}   # if its state is beyond repair: what the cluster holds is taken over",
             )

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.checkout import LOCAL
-from ops.config_files import ConfigFileError, load
+from ops.config_files import load
 from ops.console import errors as console_of_errors
 from ops.console import output, refusal
 from ops.embedded_cluster.binaries import Say, locked
-from ops.embedded_cluster.errors import ClusterError
 from ops.engine import Recording
+from ops.errors import FailedError
 from ops.up import by_kubectl, by_pulumi
 from ops.up.by_pulumi import PulumiStack
-from ops.up.errors import UpError
 from ops.up.report import report
 from ops.up.secrets import rehearse, settle
 from ops.up.site import Site, prepare
@@ -69,12 +68,6 @@ def run(args: argparse.Namespace) -> int:
         (project_dir / LOCAL).mkdir(mode=0o700, exist_ok=True)
         with locked(project_dir / LOCAL / "up.lock", lambda: console.print("another `ops up` is under way: waiting")):
             _up(args, raw, admission, project_dir, console.print)
-    except ConfigFileError as error:
-        errors.print(f"refused: {error}")
-        return REFUSED
-    except (UpError, ClusterError) as error:
-        errors.print(str(error))
-        return 1
     except KeyboardInterrupt:
         errors.print("interrupted: what was done stays; run it again to go on, or `make down` to take it away")
         raise
@@ -84,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 def config_of(project_dir: Path, stack: str, assignments: Sequence[str], model: str | None) -> RawConfig:
     """Config with a model up: the one asked for in place of those of the file, or the default if nothing is said.
 
-    Raises ConfigFileError as `load` does.
+    Raises OpsError as `load` does.
     """
     plain = _replicas(load(project_dir, stack))
     if model is None:
@@ -101,14 +94,14 @@ def _replicas(raw: RawConfig) -> list[str]:
 
 
 def _require_ours(raw: RawConfig, plan: Plan) -> None:
-    """Raise UpError for a stack that is not for this command."""
+    """Raise FailedError for a stack that is not for this command."""
     if plan.settings.platform.target != "kubernetes":
-        raise UpError(
+        raise FailedError(
             f"stack '{raw.stack}' has the target '{plan.settings.platform.target}', whose cluster only Pulumi makes",
             f"pulumi up --stack {raw.stack}",
         )
     if raw.secrets:
-        raise UpError(
+        raise FailedError(
             f"{', '.join(raw.secrets)} in Pulumi.{raw.stack}.yaml: encrypted for `pulumi up`, and `ops up` has no key",
             f"pulumi up --stack {raw.stack}   # or move the values to {LOCAL}/secrets.json, in clear and for you alone",
         )
@@ -140,7 +133,7 @@ def _engine(args: argparse.Namespace, say: Say) -> Path | None:
     if binary is not None:
         say(f"engine: {binary}, state in {LOCAL}/pulumi")
     elif args.engine == "pulumi":
-        raise UpError(
+        raise FailedError(
             "no pulumi on PATH or in ~/.pulumi/bin", "ops up --install-pulumi   # or: ops up --engine kubectl"
         )
     else:
@@ -149,14 +142,14 @@ def _engine(args: argparse.Namespace, say: Say) -> Path | None:
 
 
 def _require_nodes(recording: Recording, site: Site) -> None:
-    """Raise UpError for a model that no node of the cluster can ever hold, instead of waiting for it."""
+    """Raise FailedError for a model that no node of the cluster can ever hold, instead of waiting for it."""
     labels = [node["metadata"]["labels"] for node in site.kubectl.get("nodes")]
     for resource in recording.resources:
         if resource.short_type != "Deployment" or resource.inputs["spec"]["replicas"] == 0:
             continue
         wanted: dict[str, str] = resource.inputs["spec"]["template"]["spec"].get("nodeSelector", {})
         if wanted and not any(wanted.items() <= there.items() for there in labels):
-            raise UpError(
+            raise FailedError(
                 f"{resource.name} runs on nodes labelled {_labels(wanted)}, and context {site.kubectl.context} has "
                 "none, so it would wait for ever",
                 "ops up --model embeddings   # a model that needs no GPU",

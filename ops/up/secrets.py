@@ -19,7 +19,7 @@ from typing import Any, cast
 import pulumi
 
 from ops.engine import Recording, RecordingMonitor, run
-from ops.up.errors import UpError
+from ops.errors import FailedError
 from ops.up.site import Kubectl, Object
 from stacks.plan import Plan
 from stacks.problems import did_you_mean
@@ -112,8 +112,8 @@ def settle(plan: Plan, objects: Sequence[SecretObject], kubectl: Kubectl, folder
     """The value of every secret that the plan needs, by its key in config.
 
     Values come from the private file, else from the cluster, else they are made; then all of them are in the file.
-    Raises UpError for a file that is not usable, for a value that only the user can have, and for one that would lock
-    somebody out of the data in the cluster.
+    Raises FailedError for a file that is not usable, for a value that only the user can have, and for one that would
+    lock somebody out of the data in the cluster.
     """
     file = folder / FILE
     values = _read(file)
@@ -122,17 +122,17 @@ def settle(plan: Plan, objects: Sequence[SecretObject], kubectl: Kubectl, folder
         values = {**secret.values(found), **values}
     for key, secret in wanted.items():
         if key not in values and not secret.generated:
-            raise UpError(
+            raise FailedError(
                 f"the secret {key} ({secret.purpose}) is not set, and nobody but you can have it",
                 f'add "{key}" to {file}, an object of strings: it must {secret.must}',
             )
         values.setdefault(key, secret.prefix + secrets.token_hex(24))
         if not re.fullmatch(secret.pattern, values[key]):
-            raise UpError(f"{key} in {file} (value not shown) must {secret.must}", f"correct it in {file}")
+            raise FailedError(f"{key} in {file} (value not shown) must {secret.must}", f"correct it in {file}")
     for secret, found in there:
         if secret.immutable and secret.data(values) != found.get("data"):
             keys = " and ".join(sorted(set(secret.sources.values())))
-            raise UpError(
+            raise FailedError(
                 f"{keys} in {file} is not what {secret.namespace}/{secret.name} in the cluster holds, and the data "
                 "there can be read with that one only",
                 f"remove {keys} from {file}: `ops up` then takes over the value of the cluster",
@@ -148,13 +148,15 @@ def _read(file: Path) -> dict[str, str]:
     try:
         content: object = json.loads(file.read_text())
     except ValueError as error:
-        raise UpError(f"{file} is not valid JSON ({error}), so the secrets are unknown", f"correct {file}") from error
+        raise FailedError(
+            f"{file} is not valid JSON ({error}), so the secrets are unknown", f"correct {file}"
+        ) from error
     values = cast("dict[str, object]", content) if isinstance(content, dict) else None
     if values is None or not all(isinstance(value, str) for value in values.values()):
-        raise UpError(f"{file} is not an object of strings, so the secrets are unknown", f"correct {file}")
+        raise FailedError(f"{file} is not an object of strings, so the secrets are unknown", f"correct {file}")
     for key in values:
         if key not in SECRETS and not key.startswith(f"{KEY_VALUES}."):
-            raise UpError(f"{file}: there is no secret '{key}'; {did_you_mean(key, SECRETS)}", f"correct {file}")
+            raise FailedError(f"{file}: there is no secret '{key}'; {did_you_mean(key, SECRETS)}", f"correct {file}")
     return cast("dict[str, str]", values)
 
 

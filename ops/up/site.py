@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ops.checkout import LOCAL, cluster_root
-from ops.embedded_cluster.binaries import Say, cache_folder
+from ops.embedded_cluster.binaries import Say, kept
 from ops.embedded_cluster.control_plane import CONTEXT, EmbeddedCluster
 from ops.embedded_cluster.planned_nodes import nodes_of
-from ops.up.errors import UpError
+from ops.errors import FailedError
 from stacks.plan import Plan
 
 Object = dict[str, Any]  # of the Kubernetes API, as JSON
@@ -35,7 +35,7 @@ class Kubectl:
         return [self.binary, f"--kubeconfig={self.kubeconfig}", f"--context={self.context}"]
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        """What it prints. Raises UpError with its complaint if it fails."""
+        """What it prints. Raises FailedError with its complaint if it fails."""
         done = subprocess.run(
             [*self.command, *arguments],
             input=stdin,
@@ -45,7 +45,7 @@ class Kubectl:
             check=False,
         )
         if done.returncode != 0:
-            raise UpError(
+            raise FailedError(
                 f"kubectl {' '.join(arguments[:6])}: {done.stderr.strip()}",
                 f"{' '.join(self.command)} get events -A shows what the cluster makes of it; then run it again",
             )
@@ -69,14 +69,14 @@ class Site:
 def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
     """The cluster of a stack, started if it is the embedded one, and answering.
 
-    Raises UpError for a cluster that is not named, not there or not answering; ClusterError for one that does not
+    Raises FailedError for a cluster that is not named, not there or not answering; FailedError for one that does not
     start.
     """
     platform = plan.settings.platform
     project_dir = project_dir.absolute()
     if platform.kubeconfig is None or platform.kube_context is None:
         missing = "kubeconfig" if platform.kubeconfig is None else "kubeContext"
-        raise UpError(
+        raise FailedError(
             f"{missing} is not set, and the current context of a shell is never used, so there is no cluster",
             f"ops up --set {missing}=<value>, or set it in Pulumi.{plan.settings.stack}.yaml",
         )
@@ -86,7 +86,7 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
     cache = project_dir / LOCAL / "kubectl"
     if kubeconfig == cluster.kubeconfig:
         if platform.kube_context != CONTEXT:
-            raise UpError(
+            raise FailedError(
                 f"kubeContext is '{platform.kube_context}', which the embedded cluster's kubeconfig does not have",
                 f"ops up --set kubeContext={CONTEXT}",
             )
@@ -94,7 +94,7 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
         say(f"embedded cluster: Kubernetes {cluster.version}, {'started' if started else 'was up already'}")
         return Site(Kubectl(str(cluster.kubectl_binary), kubeconfig, CONTEXT, cache), cluster)
     if not kubeconfig.is_file():
-        raise UpError(
+        raise FailedError(
             f"kubeconfig {kubeconfig} does not exist, so there is no cluster to deploy to",
             "ops up --set kubeconfig=<file> --set kubeContext=<its context>",
         )
@@ -104,12 +104,11 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
 
 
 def _own_kubectl() -> str:
-    """The user's, or the one that was built for an embedded cluster."""
-    built = cache_folder() / "bin" / "kubectl"
-    binary = shutil.which("kubectl") or (str(built) if built.is_file() else None)
+    """The user's, or the one that an embedded cluster has."""
+    binary = shutil.which("kubectl") or kept("kubectl")
     if binary is None:
-        raise UpError(
+        raise FailedError(
             "no kubectl on PATH, and the stack's cluster is not the embedded one, which brings its own",
             "install kubectl 1.27 or newer: https://kubernetes.io/docs/tasks/tools",
         )
-    return binary
+    return str(binary)

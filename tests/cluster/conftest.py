@@ -14,7 +14,7 @@ import pytest
 
 from ops.embedded_cluster.binaries import why_unavailable
 from ops.embedded_cluster.control_plane import EmbeddedCluster
-from ops.embedded_cluster.errors import ClusterError
+from ops.errors import FailedError
 from tests.cluster import engine
 from tests.cluster.engine import Engine
 from tests.cluster.platform import NAMESPACES, Platform
@@ -95,7 +95,7 @@ def deploys(platform: Platform, tmp_path: Path) -> Callable[[str], Engine]:
 def eventually(check: Callable[[], object], seconds: float = 30) -> None:
     """Wait until a check is true; on the last try its own error or value is what the test fails with."""
     for _ in patient(seconds):
-        with suppress(AssertionError, ClusterError, KeyError, IndexError):
+        with suppress(AssertionError, FailedError, KeyError, IndexError):
             if check():
                 return
     assert check()

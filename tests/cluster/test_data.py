@@ -11,7 +11,7 @@ import pytest
 
 from components.gateway.database import PASSWORD, PASSWORD_SECRET
 from components.gateway.postgres import CLAIM
-from ops.embedded_cluster.errors import ClusterError
+from ops.errors import FailedError
 from stacks.program import GATEWAY, SERVING
 from stacks.secrets import DATABASE_PASSWORD, SALT_KEY, SecretKey
 from tests.cluster.conftest import eventually
@@ -55,7 +55,7 @@ def test_a_claim_grows_with_its_model_and_the_api_server_refuses_to_shrink_it(pl
     before = identity(platform.get(SERVING, "pvc", _CHAT_CLAIM))
     platform.apply(*planned("coder-chat:replicas=1", "coder-chat:claimGib=20"))
     eventually(lambda: capacity(platform, _CHAT_CLAIM) == "20Gi")
-    with pytest.raises(ClusterError, match="can not be less than"):
+    with pytest.raises(FailedError, match="can not be less than"):
         platform.apply(*planned("coder-chat:replicas=1"))
     assert capacity(platform, _CHAT_CLAIM) == "20Gi"
     assert identity(platform.get(SERVING, "pvc", _CHAT_CLAIM)) == before

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ops.embedded_cluster.control_plane import EmbeddedCluster
-from ops.embedded_cluster.errors import ClusterError
+from ops.errors import FailedError
 from stacks.program import SERVING
 from tests.catalog import GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
@@ -62,7 +62,7 @@ def namespaces(cluster: EmbeddedCluster) -> Iterator[None]:
 
 
 def dry_run(cluster: EmbeddedCluster, objects: list[Manifest]) -> None:
-    """Raise ClusterError with whatever the API server has against the objects, warnings included."""
+    """Raise FailedError with whatever the API server has against the objects, warnings included."""
     strictly = ("--server-side", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "--force-conflicts")
     items = {"apiVersion": "v1", "kind": "List", "items": objects}
     cluster.kubectl("apply", *strictly, "-f", "-", stdin=json.dumps(items))
@@ -120,7 +120,7 @@ def test_every_namespace_enforces_the_strictest_pod_security(cluster: EmbeddedCl
     for namespace in (o["metadata"]["name"] for o in objects if o["kind"] == "Namespace"):
         pod = next(p for p in pods_of(objects) if p["metadata"]["namespace"] == namespace)
         root = {**pod, "spec": {**pod["spec"], "securityContext": {"runAsUser": 0}}}
-        with pytest.raises(ClusterError, match='violates PodSecurity "restricted'):
+        with pytest.raises(FailedError, match='violates PodSecurity "restricted'):
             dry_run(cluster, [root])
 
 
@@ -129,7 +129,7 @@ def test_a_warning_counts_as_a_refusal(cluster: EmbeddedCluster, namespaces: Non
     deployment = named(planned(), "Deployment", "coder-chat")
     template = deployment["spec"]["template"]
     careless = {**template, "spec": {**template["spec"], "hostNetwork": True}}
-    with pytest.raises(ClusterError, match="host namespaces"):
+    with pytest.raises(FailedError, match="host namespaces"):
         dry_run(cluster, [{**deployment, "spec": {**deployment["spec"], "template": careless}}])
 
 
@@ -146,6 +146,6 @@ def test_a_custom_resource_is_held_to_its_schema(cluster: EmbeddedCluster, names
     assert kinds == {("monitoring.googleapis.com", "PodMonitoring")}
     install_crds(cluster, kinds)
     dry_run(cluster, [scrape])
-    with pytest.raises(ClusterError, match="unknown field"):
+    with pytest.raises(FailedError, match="unknown field"):
         dry_run(cluster, [{**scrape, "spec": {**spec, "endpoint": []}}])
     cluster.kubectl("delete", "crd", "podmonitorings.monitoring.googleapis.com")

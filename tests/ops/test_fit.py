@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ops.fit import command as fit
+from ops.cli import main
 
 QWEN_32B: dict[str, Any] = {
     "model_type": "qwen2",
@@ -36,9 +35,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def run(*words: object) -> int:
-    parser = argparse.ArgumentParser(prog="ops fit")
-    fit.add_arguments(parser)
-    return fit.run(parser.parse_args([str(word) for word in words]))
+    return main(["fit", *map(str, words)])
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any]]:
@@ -162,10 +159,10 @@ def test_a_refusal_in_text_names_the_nearest_command(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("coder-agnt",), "did you mean `ops fit coder-agent`"),
-        (("zzzzzzzz",), "the catalog has qwen-local"),
+        (("coder-agnt",), "remedy: ops fit coder-agent\n"),
+        (("zzzzzzzz",), "known: claude-haiku, coder-agent"),
         (("claude-haiku",), "runs at its provider"),
-        ((), "name one model"),
+        ((), "one model is to be named"),
         (("--config", "/nowhere/config.json"), "/nowhere/config.json"),
         (("coder-chat", "--max-model-len", "99999"), "--max-model-len 32768"),
         (("coder-chat", "--tensor-parallel", "3"), "--tensor-parallel 1 or 2 or 4"),
@@ -176,14 +173,15 @@ def test_a_refusal_in_text_names_the_nearest_command(capsys: pytest.CaptureFixtu
         (("coder-chat", "--cpu"), "--weights-bytes"),
     ],
 )
-def test_bad_input_is_one_line_on_stderr_and_exit_2(
+def test_bad_input_is_a_fact_and_a_remedy_on_stderr_and_exit_2(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
     assert run(*words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
-    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("refused: ")
+    assert captured.err.count("\n") == captured.err.count("  remedy: ") + 1 == 2
 
 
 def test_a_multimodal_config_asks_for_the_size_of_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -210,8 +208,7 @@ def test_a_gguf_file_on_cpu_needs_its_file_its_cache_and_a_buffer(
 
 def test_neither_pulumi_nor_the_catalog_is_imported_for_a_config(config: Path) -> None:
     program = (
-        "import argparse, sys; from ops.fit import command as fit; p = argparse.ArgumentParser(); fit.add_arguments(p);"
-        f"fit.run(p.parse_args(['--config', {str(config)!r}]));"
+        f"import sys; from ops.cli import main; main(['fit', '--config', {str(config)!r}]);"
         "sys.exit(sorted(m for m in sys.modules if m.split('.')[0] in ('pulumi', 'rich', 'yaml'))"
         " + (['models.catalog'] if 'models.catalog' in sys.modules else []) or 0)"
     )

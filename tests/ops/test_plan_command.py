@@ -337,20 +337,20 @@ def test_a_refused_plan_writes_no_manifests(plan: Any, tmp_path: Path) -> None:
         (("--project-dir", "/nonexistent"), "cannot be read"),
     ],
 )
-def test_a_mistyped_command_is_answered_in_one_line(plan: Any, words: tuple[str, ...], said: str) -> None:
+def test_a_mistyped_command_is_answered_with_a_fact_and_a_remedy(plan: Any, words: tuple[str, ...], said: str) -> None:
     answer = plan(*words)
     assert (answer.code, answer.out) == (2, "")
     assert said in answer.err
-    assert len(answer.err.strip().splitlines()) == 1
+    assert [line.split(": ")[0] for line in answer.err.splitlines()] == ["refused", "  remedy"]
 
 
-def test_broken_yaml_is_answered_in_one_line(plan: Any, tmp_path: Path) -> None:
+def test_broken_yaml_is_answered_with_a_fact_and_a_remedy(plan: Any, tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: ai-platform\n")
     (tmp_path / "Pulumi.ai-dev.yaml").write_text("config: [\n")
     answer = plan("--project-dir", tmp_path)
     assert answer.code == 2
     assert "Pulumi.ai-dev.yaml is not valid YAML" in answer.err
-    assert len(answer.err.strip().splitlines()) == 1
+    assert [line.split(": ")[0] for line in answer.err.splitlines()] == ["refused", "  remedy"]
 
 
 def test_values_with_markup_are_shown_as_they_are(plan: Any) -> None:

@@ -19,11 +19,11 @@ from ops import cli
 from ops.config_files import load
 from ops.embedded_cluster.planned_nodes import nodes_of
 from ops.engine import run_main
+from ops.errors import FailedError
 from ops.up import leash
 from ops.up.by_kubectl import Identity, follows
 from ops.up.by_pulumi import PulumiStack, readable
 from ops.up.command import config_of
-from ops.up.errors import UpError
 from ops.up.report import report
 from ops.up.secrets import SecretObject, needed, rehearse, settle
 from ops.up.site import Kubectl, Object, Site
@@ -155,7 +155,7 @@ def test_a_value_of_the_file_wins_and_one_that_only_the_cluster_has_is_taken_ove
     assert values["databasePassword"] == "the-password-of-the-data"
     assert values["litellmMasterKey"] == "sk-the-present-admin-key"
     (tmp_path / "secrets.json").write_text('{"databasePassword": "not-the-password-of-the-data"}')
-    with pytest.raises(UpError, match="remove databasePassword"):
+    with pytest.raises(FailedError, match="remove databasePassword"):
         settle(plan_of(), objects, cluster(there), tmp_path)
 
 
@@ -173,7 +173,7 @@ def test_a_file_of_secrets_that_cannot_be_used_is_refused_without_showing_a_valu
     tmp_path: Path, objects: list[SecretObject], text: str, complaint: str
 ) -> None:
     (tmp_path / "secrets.json").write_text(text)
-    with pytest.raises(UpError, match=complaint) as refused:
+    with pytest.raises(FailedError, match=complaint) as refused:
         settle(plan_of(), objects, cluster(), tmp_path)
     assert '"short"' not in str(refused.value)
     assert (tmp_path / "secrets.json").read_text() == text
@@ -280,7 +280,7 @@ def test_a_state_without_its_passphrase_is_not_written_over(
     state.mkdir(parents=True)
     (state / "local.json").touch()
     stack = PulumiStack(tmp_path / "bin" / "pulumi", tmp_path, "ai-platform", "local")
-    with pytest.raises(UpError, match="cannot be decrypted"):
+    with pytest.raises(FailedError, match="cannot be decrypted"):
         stack.up(local(), {}, print)
     assert not stack.passphrase.exists()
 

@@ -11,7 +11,10 @@ from tests.support import config
 
 NEVER = {
     "a context beyond the positions": ("coder-chat:maxModelLen=9999999", "coder-chat:maxModelLen is 9999999"),
-    "a share of the GPU below the weights": ("coder-agent:gpuMemoryUtilization=0.4", "coder-agent does not fit its GPU"),
+    "a share of the GPU below the weights": (
+        "coder-agent:gpuMemoryUtilization=0.4",
+        "coder-agent does not fit its GPU",
+    ),
     "fewer batched tokens than sequences": ("coder-chat:maxNumBatchedTokens=8", "below maxNumSeqs"),
     "a batch that cuts inputs": ("embeddings:maxBatchTokens=100", "below the context"),
     "a claim below the weights": ("coder-agent:claimGib=5", "coder-agent:claimGib is 5"),

@@ -1,0 +1,1 @@
+"""`ops completion`: what a shell needs to complete `ops`."""

@@ -1,0 +1,1 @@
+"""`ops schema`: the types of config and catalog as JSON Schema, for editors."""

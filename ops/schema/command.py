@@ -1,0 +1,48 @@
+"""`ops schema config | catalog`: JSON Schemas, generated from the types that read the same files.
+
+The committed ones are in docs/schemas/; `make schemas` writes them anew, and a test holds them to the types.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FILES = {"config": Path("docs/schemas/stack-config.json"), "catalog": Path("docs/schemas/catalog-entry.json")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line."""
+    parser.add_argument("of", choices=tuple(FILES), help="of Pulumi.<stack>.yaml, or of a model of the catalog")
+    parser.add_argument("--write", action="store_true", help="write the committed file in place of printing it")
+    parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 with the schema, on standard output or in its file."""
+    text = rendered(args.of, args.project_dir)
+    if args.write:
+        file: Path = args.project_dir / FILES[args.of]
+        file.write_text(text)
+        sys.stdout.write(f"wrote {file}\n")
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def rendered(of: str, project_dir: Path) -> str:
+    """The text of a schema. Raises OpsError where there is no project."""
+    # Here, since they bring the catalog, and completion and help need only the arguments.
+    from ops.config_files import project_name  # noqa: PLC0415
+    from ops.schema import schemas  # noqa: PLC0415
+
+    return as_text(schemas.stack_config(project_name(project_dir)) if of == "config" else schemas.catalog_entry())
+
+
+def as_text(schema: Mapping[str, Any]) -> str:
+    """A schema as its file holds it."""
+    return json.dumps(schema, indent=2) + "\n"

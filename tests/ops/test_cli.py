@@ -1,0 +1,185 @@
+"""`ops` as a whole: one kind of error, told in one place, and exit codes from it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ops
+from models.catalog import CATALOG
+from ops import cli
+from ops.errors import FailedError, OpsError
+from tests.support import PROJECT_DIR
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def _exceptions() -> Iterator[type[BaseException]]:
+    for found in pkgutil.walk_packages(ops.__path__, "ops."):
+        module = importlib.import_module(found.name)
+        for _, thing in inspect.getmembers(module, inspect.isclass):
+            if issubclass(thing, BaseException) and thing.__module__ == found.name:
+                yield thing
+
+
+def test_every_error_that_leaves_a_module_of_ops_is_of_the_one_kind() -> None:
+    found = list(_exceptions())
+    assert {OpsError, FailedError} <= set(found)
+    # A leading underscore: it never leaves its module.
+    others = [e for e in found if not issubclass(e, OpsError) and not e.__name__.startswith("_")]
+    assert others == []
+
+
+@pytest.mark.parametrize("path", sorted(Path(cli.__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+def test_only_the_command_line_prints_an_error_and_no_message_is_left_without_its_remedy(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)):
+        if path != Path(cli.__file__) and "OpsError" in ast.dump(handler.type or handler):
+            returned = [node for node in ast.walk(handler) if isinstance(node, ast.Return)]
+            said = [node for node in ast.walk(handler) if "stderr" in ast.dump(node)]
+            assert not (returned and said), f"{path}:{handler.lineno} tells an error itself"
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if isinstance(call.func, ast.Name) and call.func.id in ("OpsError", "FailedError"):
+            assert len(call.args) == 2, f"{path}:{call.lineno} has a message and no remedy"
+
+
+@pytest.mark.parametrize(
+    ("words", "code_and_fact"),
+    [
+        (("fit",), (2, "one model is to be named")),
+        (("fit", "--config", "/proc/self/mem"), (2, "/proc/self/mem")),
+        (("plan", "--out", "FILE"), (2, "FILE: File exists")),
+        (("plan", "--out", "/proc/nowhere"), (2, "/proc/nowhere")),
+        (("plan", "--project-dir", "FILE"), (2, "FILE/Pulumi.yaml cannot be read")),
+        (("plan", "--format", "markdown"), (2, "markdown compares two plans")),
+        (("plan", "--against", "FILE.json"), (2, "FILE.json is not there")),
+        (("plan", "--against", "no-such-revision"), (2, "no revision that git has")),
+        (("up", "--stack", "ai-dev"), (1, "whose cluster only Pulumi makes")),
+        (("up", "--project-dir", "/nonexistent"), (2, "cannot be read")),
+        (("cluster", "--project-dir", "/nonexistent", "up"), (2, "cannot be read")),
+        (("pin", "--hub", "nonsense"), (2, "'nonsense' is no address of a server")),
+        (("smoke", "--gateway-url", "nonsense", "--key-env", "HOME"), (2, "'nonsense' is no address of a server")),
+        (("keys", "--gateway-url", NOWHERE, "--master-key-env", "HOME"), (2, "cannot be reached")),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_what_stops_a_command_is_a_fact_and_a_remedy_on_stderr_with_the_commands_exit_code(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    code_and_fact: tuple[int, str],
+) -> None:
+    code, fact = code_and_fact
+    monkeypatch.chdir(PROJECT_DIR)
+    file = tmp_path / "file"
+    file.touch()
+    assert cli.main([word.replace("FILE", str(file)) for word in words]) == code
+    told = capsys.readouterr()
+    first, *rest = told.err.splitlines()
+    assert first.startswith("failed: " if code == 1 else "refused: ")
+    assert fact.replace("FILE", str(file)) in first
+    assert any(line.startswith("  remedy: ") for line in rest)
+    assert "Traceback" not in told.err
+
+
+def test_a_bug_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        @staticmethod
+        def add_arguments(_: object) -> None: ...
+
+        @staticmethod
+        def run(_: object) -> int:
+            raise KeyError("a bug")
+
+    def broken(_: str) -> type:
+        return Broken
+
+    monkeypatch.setattr(cli, "_module", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        cli.main(["plan"])
+
+
+# --- version and completion ------------------------------------------------------------------------------------
+
+
+def test_the_version_is_the_packages_and_the_changelog_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    version = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"ops {version}\n"
+    released = re.findall(r"(?m)^## \[(\d\S*)\]", (PROJECT_DIR / "CHANGELOG.md").read_text())
+    assert released[0] == version
+
+
+def _completed(line: str) -> set[str]:
+    """What a real bash offers at the end of a line, after the script that `ops completion bash` prints."""
+    words = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    typed = " ".join(shlex.quote(word) for word in words)
+    program = (
+        'source <("$1" -m ops.cli completion bash); '
+        f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; COMP_LINE={shlex.quote(line)}; COMP_POINT={len(line)}; "
+        f"$(complete -p ops | sed -E 's/.*-F ([^ ]+).*/\\1/') ops {shlex.quote(words[-1])} {shlex.quote(words[-2])}; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", program, "bash", sys.executable],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PROJECT_DIR,
+    )
+    assert done.stderr == ""
+    return {word.strip() for word in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("ops ", {"plan", "up", "fit", "completion", "schema"}),
+        ("ops pl", {"plan"}),
+        ("ops plan --ag", {"--against"}),
+        ("ops plan --format ", {"text", "json", "yaml", "markdown"}),
+        ("ops cluster ", {"up", "down", "status"}),
+        ("ops fit coder-", {alias for alias in CATALOG if alias.startswith("coder-")}),
+        ("ops smoke ", set(CATALOG)),
+        ("ops up --model ", set(CATALOG)),
+        ("ops plan --out READ", {"README.md"}),
+    ],
+)
+def test_bash_completes_commands_options_and_models(line: str, offered: set[str]) -> None:
+    assert offered <= _completed(line)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_other_shells_take_their_script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "--against" in script
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here to read it with")
+    (tmp_path / "script").write_text(script)
+    done = subprocess.run([shell, "-n", tmp_path / "script"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_and_schemas_cost_a_plan_nothing() -> None:
+    program = (
+        "import sys; from ops.cli import parser; parser(['plan']);"
+        "sys.exit([m for m in ('shtab', 'ops.schema', 'ops.completion') if m in sys.modules] or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
