@@ -6,11 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.checkout import CHECKOUT, PROJECT_DIR
+from tests.checkout import CHECKOUT, clone
 
-ROOMS = ("components", "models", "ops", "stacks")
 _FILES = ("Makefile", "pyproject.toml", "requirements.lock")
-_PROJECT = ("__main__.py", "Pulumi.yaml", "Pulumi.ai-dev.yaml")
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -26,13 +24,10 @@ def commit(folder: Path, message: str) -> None:
 
 
 def sandbox(folder: Path) -> Path:
-    """The working tree as it is, committed as `base`."""
-    for name in ROOMS:
-        shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    """A clone with the catalog and the stacks of the tests, committed as `base`."""
+    clone(folder)
     for name in _FILES:
         shutil.copy(CHECKOUT / name, folder)
-    for name in _PROJECT:
-        shutil.copy(PROJECT_DIR / name, folder)
     git(folder, "init", "--quiet")
     commit(folder, "base")
     git(folder, "tag", "base")
