@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).parents[1]
 # Of the tests: Pulumi.yaml, the stacks `ai-dev` and `local`, and the checkout's own `__main__.py`.
 PROJECT_DIR = CHECKOUT / "tests" / "project"
 
-_ROOMS = ("components", "models", "ops", "stacks")
+ROOMS = ("components", "models", "ops", "stacks")
 _OWN_CATALOG = """
 from models import catalog_of_the_tests
 catalog_of_the_tests.install()
@@ -22,7 +22,7 @@ def clone(folder: Path) -> Path:
     A process that is started in it (`python -m`, the real engine) finds them as it finds the shipped ones here.
     """
     folder.mkdir(exist_ok=True)
-    for room in _ROOMS:
+    for room in ROOMS:
         shutil.copytree(CHECKOUT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "tests" / "catalog.py", folder / "models" / "catalog_of_the_tests.py")
     with (folder / "models" / "__init__.py").open("a") as package:

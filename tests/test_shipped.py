@@ -9,13 +9,17 @@ import functools
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
+import models.catalog
 from components.serving.vllm_model import vllm_arguments
 from models.engines.vllm import VllmEngine
 from ops.config_files import load
+from ops.pin import command as pin
 from ops.policies import RULES, Resource
 from stacks.admission import Admission, admit
 from stacks.plan import State
@@ -98,6 +102,18 @@ def test_with_every_model_up_the_policies_hold() -> None:
 def test_every_argument_of_an_entry_is_one_of_vllm_s(alias: str) -> None:
     for spec in variants(CATALOG[alias]):
         assert mistakes(vllm_arguments(spec)) == []
+
+
+@pytest.mark.parametrize("alias", [a for a in HERE if (held := CATALOG[a].weights) and held.revision is None])
+def test_a_missing_revision_can_be_written_where_its_entry_stands(
+    alias: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.catalog, "CATALOG", CATALOG)
+    (missing,) = (found for found in pin._pins("", None) if found.anchor == ("alias", alias))  # pyright: ignore[reportPrivateUsage]
+    commit, copy = "c0ffee" + "0" * 34, tmp_path / missing.file.name
+    copy.write_text(missing.file.read_text())
+    pin.write_pin(replace(missing, file=copy), commit)
+    assert copy.read_text().count(commit) == 1
 
 
 # --- the stacks ----------------------------------------------------------------------------------------------------

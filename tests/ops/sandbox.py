@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tests.checkout import CHECKOUT, clone
 
-ROOMS = ("components", "models", "ops", "stacks")
 _FILES = ("Makefile", "pyproject.toml", "requirements.lock")
 
 

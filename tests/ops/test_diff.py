@@ -23,7 +23,8 @@ from ops.plan.diff.resources import Difference, Operation
 from ops.plan.diff.text import as_text
 from ops.plan.replacements import GCP, PROVIDER, Replaces
 from stacks.admission import admit
-from tests.ops.sandbox import ROOMS, commit, git, sandbox
+from tests.checkout import ROOMS
+from tests.ops.sandbox import commit, git, sandbox
 from tests.support import PROJECT_DIR, config, recorded
 
 Plan = dict[str, Any]

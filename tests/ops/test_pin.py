@@ -121,13 +121,3 @@ def test_writing_replaces_the_none_of_exactly_one_entry(tmp_path: Path) -> None:
     ]
     with pytest.raises(OpsError, match="no revision=None"):
         pin.write_pin(entry, COMMIT)
-
-
-@pytest.mark.parametrize("alias", [m.alias for m in CATALOG.values() if m.weights and m.weights.revision is None])
-def test_every_missing_revision_of_the_catalog_can_be_written(alias: str, tmp_path: Path) -> None:
-    copy = tmp_path / "catalog.py"
-    copy.write_text(Path(pin.catalog.__file__).read_text())
-    pin.write_pin(
-        pin.Pin(what="", current=None, lookup=str, file=copy, anchor=("alias", alias), keyword="revision"), COMMIT
-    )
-    assert copy.read_text().count(COMMIT) == 1
