@@ -6,7 +6,6 @@ After ParsePropertyPathStrict (sdk/go/common/resource/properties_path.go), Map.S
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import cast
@@ -73,15 +72,24 @@ def _bracketed(text: str, at: int) -> tuple[str | int, int]:
     """An index in brackets, or the CLI's `*`, and where the path goes on."""
     end = text.find("]", at)
     if end < 0:
-        raise PathError("the closing bracket is missing", f"{text}]")
+        inner = re.split(r"[.\[]", text[at + 1 :], maxsplit=1)[0]
+        rest = text[at + 1 + len(inner) :]
+        raise PathError("the closing bracket is missing", f"{text[: at + 1]}{_index_or_name(inner)}]{rest}")
     inner = text[at + 1 : end]
     if inner == "*":
         return inner, end + 1
     if not re.fullmatch(r"[-+]?[0-9]{1,18}", inner):
-        quoted = json.dumps(inner, ensure_ascii=False) if inner else "0"
         reason = f"{inner!r} in brackets is neither an index nor a quoted name"
-        raise PathError(reason, f"{text[: at + 1]}{quoted}{text[end:]}")
+        raise PathError(reason, f"{text[: at + 1]}{_index_or_name(inner)}{text[end:]}")
     return int(inner), end + 1
+
+
+def _index_or_name(inner: str) -> str:
+    """What was probably meant between brackets."""
+    if not inner or re.fullmatch(r"[0-9]{1,18}", inner):
+        return inner or "0"
+    escaped = inner.replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def put(old: object, path: Sequence[str | int], value: object) -> object:

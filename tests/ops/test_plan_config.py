@@ -174,6 +174,7 @@ REFUSED_PATHS = {
     ".object=1": "begins with a name",
     "list.[0]=1": "a dot leads to a name",
     "list[0=1": "closing bracket",
+    "object[b.c=1": "closing bracket",
     'object["a=1': "closing quote",
     'object["a"=1': "closing bracket",
     "list[]=1": "neither an index nor a quoted name",
