@@ -138,7 +138,7 @@ def _open(url: str) -> http.client.HTTPResponse:
         raise _NotTakenError(f"{url} answers {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _UnreachableError(f"{url} cannot be reached ({getattr(error, 'reason', error)})") from error
-    if urllib.parse.urlsplit(answer.url).scheme != urllib.parse.urlsplit(url).scheme:
+    if str(answer.url).partition(":")[0] != url.partition(":")[0]:
         raise _NotTakenError(f"{url} leads to {answer.url}")
     return answer
 

@@ -160,7 +160,7 @@ def test_a_refusal_in_text_names_the_nearest_command(capsys: pytest.CaptureFixtu
     ("words", "message"),
     [
         (("coder-agnt",), "remedy: ops fit coder-agent\n"),
-        (("zzzzzzzz",), "known: claude-haiku, coder-agent"),
+        (("zzzzzzzz",), "known: qwen-local, coder-chat"),
         (("claude-haiku",), "runs at its provider"),
         ((), "one model is to be named"),
         (("--config", "/nowhere/config.json"), "/nowhere/config.json"),

@@ -16,16 +16,16 @@ from ops.config_files import load
 from ops.schema.command import FILES, as_text, rendered
 from ops.schema.schemas import catalog_entry, stack_config
 from stacks.admission import admit
-from tests.support import PROJECT_DIR
+from tests.checkout import CHECKOUT
 
-STACK_FILES = sorted(PROJECT_DIR.glob("Pulumi.*.yaml"))
+STACK_FILES = sorted(CHECKOUT.glob("Pulumi.*.yaml"))
 GKE = {"gcp:project": "some-project", "gcp:zone": "us-central1-a"}
 GPU = "coder-chat"
 
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return json.loads(rendered("config", PROJECT_DIR))
+    return json.loads(rendered("config", CHECKOUT))
 
 
 def complaints(schema: dict[str, Any], content: object) -> list[str]:
@@ -34,33 +34,33 @@ def complaints(schema: dict[str, Any], content: object) -> list[str]:
 
 
 def problems(project: Path, config: dict[str, Any]) -> list[str]:
-    (project / "Pulumi.yaml").write_text((PROJECT_DIR / "Pulumi.yaml").read_text())
+    (project / "Pulumi.yaml").write_text((CHECKOUT / "Pulumi.yaml").read_text())
     (project / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": config}))
     return [problem.message for problem in admit(load(project, "dev"), rehearsal=True).problems]
 
 
 def test_the_committed_schemas_are_what_the_types_say() -> None:
     """A model that was added since is no reason to fail: `make test` writes them anew, and CI sees that they are so."""
-    committed = (PROJECT_DIR / FILES["config"]).read_text()
+    committed = (CHECKOUT / FILES["config"]).read_text()
     known = {alias: spec for alias, spec in CATALOG.items() if f'"{alias}"' in committed}
     assert committed == as_text(stack_config("ai-platform", known)), "make schemas"
-    assert (PROJECT_DIR / FILES["catalog"]).read_text() == as_text(catalog_entry()), "make schemas"
+    assert (CHECKOUT / FILES["catalog"]).read_text() == as_text(catalog_entry()), "make schemas"
 
 
 @pytest.mark.parametrize("of", FILES)
 def test_a_schema_is_one(of: str) -> None:
-    made = json.loads(rendered(of, PROJECT_DIR))
+    made = json.loads(rendered(of, CHECKOUT))
     cast("Any", jsonschema).validators.validator_for(made).check_schema(made)
 
 
 def test_printed_is_what_is_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(PROJECT_DIR)
+    monkeypatch.chdir(CHECKOUT)
     assert main(["schema", "config"]) == 0
     printed = capsys.readouterr().out
     (tmp_path / FILES["config"]).parent.mkdir(parents=True)
-    (tmp_path / "Pulumi.yaml").write_text((PROJECT_DIR / "Pulumi.yaml").read_text())
+    (tmp_path / "Pulumi.yaml").write_text((CHECKOUT / "Pulumi.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     assert main(["schema", "config", "--write"]) == 0
     assert (tmp_path / FILES["config"]).read_text() == printed
@@ -84,7 +84,7 @@ def test_an_editor_finds_every_alias_every_group_and_every_unit(schema: dict[str
 
 
 def test_every_entry_of_the_catalog_is_as_the_schema_says() -> None:
-    made = json.loads(rendered("catalog", PROJECT_DIR))
+    made = json.loads(rendered("catalog", CHECKOUT))
     validator = cast("Any", jsonschema).Draft202012Validator(made)
     for spec in CATALOG.values():
         validator.validate(spec.model_dump(mode="json"))
