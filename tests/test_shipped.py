@@ -11,7 +11,9 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import jsonschema
 import pytest
 import yaml
 
@@ -21,6 +23,7 @@ from models.engines.vllm import VllmEngine
 from ops.config_files import load
 from ops.pin import command as pin
 from ops.policies import RULES, Resource
+from ops.schema.command import FILES
 from stacks.admission import Admission, admit
 from stacks.plan import State
 from stacks.settings import RawConfig
@@ -147,3 +150,33 @@ def test_default_providers_are_off_and_every_update_refreshes() -> None:
     assert project["config"]["pulumi:disable-default-providers"]["value"] == ["*"]
     # The CLI would abort on a declared type alone, first, and without a remedy.
     assert not any(key in entry for entry in project["config"].values() for key in ("type", "items", "default"))
+
+
+# --- schemas ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def schema(of: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "ops.cli", "schema", of]
+    return json.loads(subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True).stdout)
+
+
+def test_the_committed_schemas_are_what_the_types_say() -> None:
+    """A model or group added since is no reason to fail: `make test` writes them anew, and CI sees that they are so."""
+    assert json.loads((CHECKOUT / FILES["catalog"]).read_text()) == schema("catalog"), "make schemas"
+    committed, made = (
+        whole["$defs"]["config"]["properties"]
+        for whole in (json.loads((CHECKOUT / FILES["config"]).read_text()), schema("config"))
+    )
+    named = {key for key in committed if key.endswith((":fallback", ":groups"))}  # they list models and groups
+    assert {key: committed[key] for key in committed.keys() & made.keys() - named} == {
+        key: made[key] for key in committed.keys() & made.keys() - named
+    }, "make schemas"
+
+
+@every_stack
+def test_a_stack_names_its_schema_and_keeps_to_it(stack: str) -> None:
+    text = (CHECKOUT / f"Pulumi.{stack}.yaml").read_text()
+    assert text.startswith(f"# yaml-language-server: $schema={FILES['config']}\n")
+    validator = cast("Any", jsonschema).Draft7Validator(schema("config"))
+    assert [error.message for error in validator.iter_errors(yaml.safe_load(text))] == []
