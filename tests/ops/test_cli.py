@@ -21,7 +21,7 @@ import ops
 from models.catalog import CATALOG
 from ops import cli
 from ops.errors import FailedError, OpsError
-from tests.checkout import CHECKOUT
+from tests.checkout import CHECKOUT, PROJECT_DIR
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -85,7 +85,7 @@ def test_what_stops_a_command_is_a_fact_and_a_remedy_on_stderr_with_the_commands
     code_and_fact: tuple[int, str],
 ) -> None:
     code, fact = code_and_fact
-    monkeypatch.chdir(CHECKOUT)
+    monkeypatch.chdir(PROJECT_DIR)
     file = tmp_path / "file"
     file.touch()
     assert cli.main([word.replace("FILE", str(file)) for word in words]) == code
