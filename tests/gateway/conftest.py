@@ -19,6 +19,7 @@ from tests.gateway.postgres import Postgres
 from tests.gateway.proxy import Proxy, master_key
 from tests.gateway.rendered import files_at
 from tests.gateway.upstream import Upstream
+from tests.patience import slowness
 
 # How often spend is written, budgets are reset and a lost database is looked for: a second here, where the defaults
 # (10 s, 10 min, 15 s) only slow the tests.
@@ -29,6 +30,14 @@ FAST = {
     "PRISMA_RECONNECT_COOLDOWN_SECONDS": "1",
     "PRISMA_HEALTH_WATCHDOG_INTERVAL_SECONDS": "5",
 }
+
+
+def unhurried() -> dict[str, str]:
+    """What LiteLLM takes for a lost database, 5 s and 2 s of silence, in time of this machine."""
+    return {
+        "PRISMA_HEALTH_WATCHDOG_PROBE_TIMEOUT_SECONDS": f"{5 * slowness():.1f}",
+        "PRISMA_AUTH_RECONNECT_TIMEOUT_SECONDS": f"{2 * slowness():.1f}",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +81,7 @@ def launch_proxy(
                 database_url=database_url,
                 master_key=master or master_key(),
                 salt_key=salt or master_key(),
-                variables=FAST,
+                variables=FAST | unhurried(),
             )
             return stack.enter_context(proxy.launch())
 

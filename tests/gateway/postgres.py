@@ -207,7 +207,7 @@ def terminate(process: subprocess.Popen[bytes]) -> None:
         return
     process.terminate()
     try:
-        process.wait(at_least(20))
+        process.wait(at_least(60))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

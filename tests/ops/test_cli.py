@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 import ops
-from models.catalog import CATALOG
 from ops import cli
 from ops.errors import FailedError, OpsError
+from tests.catalog import CATALOG
 from tests.checkout import CHECKOUT, PROJECT_DIR
 
 NOWHERE = "http://127.0.0.1:9"

@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 import yaml
 
-from models.catalog import CATALOG, GROUPS
 from ops.cli import main
 from ops.config_files import load
 from ops.schema.command import FILES, rendered
 from stacks.admission import admit
+from tests.catalog import CATALOG, GROUPS
 from tests.checkout import CHECKOUT
 
 GKE = {"gcp:project": "some-project", "gcp:zone": "us-central1-a"}
