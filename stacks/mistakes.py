@@ -143,9 +143,10 @@ def _problem(source: Source, error: ErrorDetails) -> Problem:
         return Problem(
             no_group(source.namespace, str(loc[1]), source.groups), remove_command(source.namespace, loc[:2])
         )
-    if loc[-1] == "[key]":  # so pydantic says that a name is refused
+    last = loc[len(loc) - 1]
+    if last == "[key]":  # so pydantic says that a name is refused
         return _bad_name(source, loc[:-1], error)
-    if loc[-1] == "models" and kind in _NO_MODELS:
+    if last == "models" and kind in _NO_MODELS:
         key = config_path(source.namespace, *loc)
         return Problem(f"{key} is {_NO_MODELS[kind]}, so nothing may be used", _models(source, loc, None))
     if kind == "missing":
@@ -275,7 +276,7 @@ def _moved(source: Source, place: Place, to: Place, value: object) -> str:
 def _object(source: Source, place: Place, wrong: object, remove: str) -> str:
     """Remove what is no object, and set the object that it spells, or that it names the models of."""
     spelt = _json(wrong)
-    if isinstance(spelt, dict) and source.takes(place, spelt):
+    if isinstance(spelt, dict) and source.takes(place, cast("dict[str, object]", spelt)):
         commands = set_commands(source.namespace, place, cast("dict[str, object]", spelt))
         return f"{remove} && {commands}" if commands else remove
     if access := _access(source.cls, place):
