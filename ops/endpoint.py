@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import json
 import os
+import shlex
 import time
 import urllib.error
 import urllib.parse
@@ -129,6 +130,11 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
         local = host == "localhost"
     proxies = [urllib.request.ProxyHandler({})] if local else []
     return urllib.request.build_opener(_NoRedirect, *proxies)
+
+
+def readiness(url: str) -> str:
+    """The command that shows whether a gateway has its database, by its own word."""
+    return f"curl -sS {shlex.quote(f'{url}/health/readiness')}"
 
 
 def base_url(option: str, text: str) -> str:

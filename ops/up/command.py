@@ -134,7 +134,8 @@ def _engine(args: argparse.Namespace, say: Say) -> Path | None:
         say(f"engine: {binary}, state in {LOCAL}/pulumi")
     elif args.engine == "pulumi":
         raise FailedError(
-            "no pulumi on PATH or in ~/.pulumi/bin", "ops up --install-pulumi   # or: ops up --engine kubectl"
+            "no pulumi on PATH or in ~/.pulumi/bin",
+            f"ops up --stack {args.stack} --install-pulumi   # or: ops up --stack {args.stack} --engine kubectl",
         )
     else:
         say("engine: kubectl apply, since there is no pulumi on PATH (to have it installed: ops up --install-pulumi)")

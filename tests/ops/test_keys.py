@@ -12,6 +12,7 @@ import pytest
 
 from components.gateway.reconcile_keys import NO_MODELS, OWNER
 from ops.cli import main
+from tests.checkout import PROJECT_DIR
 from tests.ops.fakes import Kubectl, Server
 
 MASTER = "sk-master-0123456789abcdef"
@@ -233,7 +234,7 @@ def test_no_context_is_used_that_nobody_named(
     kubectl = Kubectl(tmp_path)
     kubectl.write()
     monkeypatch.setenv("PATH", kubectl.path)
-    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.chdir(PROJECT_DIR)
     assert main(["keys", "--stack", "ai-dev"]) == 2
     assert "the current context is never used" in capsys.readouterr().err
     assert kubectl.calls == []
