@@ -108,7 +108,7 @@ def _admin(args: argparse.Namespace, stack: ExitStack) -> _Admin:
     if args.gateway_url:
         if args.context or args.kubeconfig:
             raise OpsError("a context and a plain address are two places", in_cluster("ops keys", args))
-        url = base_url("--gateway-url", args.gateway_url)
+        url = base_url("ops keys", "--gateway-url", args.gateway_url)
         return _Admin(Endpoint(url, _TIMEOUT_S, key_from_environment(args.master_key_env)), readiness(url))
     kube = named_cluster(args, "ops keys")
     name = litellm_gateway.MASTER_SECRET

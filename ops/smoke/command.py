@@ -109,8 +109,12 @@ def _site(args: argparse.Namespace) -> Site:
         )
     direct_key = key_from_environment(args.direct_key_env) if args.direct_key_env else None
     return Addresses(
-        Endpoint(base_url("--direct-url", args.direct_url), args.timeout, direct_key) if args.direct_url else None,
-        Endpoint(base_url("--gateway-url", args.gateway_url), args.timeout, key) if args.gateway_url else None,
+        Endpoint(base_url("ops smoke", "--direct-url", args.direct_url), args.timeout, direct_key)
+        if args.direct_url
+        else None,
+        Endpoint(base_url("ops smoke", "--gateway-url", args.gateway_url), args.timeout, key)
+        if args.gateway_url
+        else None,
     )
 
 
