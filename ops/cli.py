@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from ops.checkout import nearest_project
 from ops.errors import OpsError
 
 # Each is a folder with a `command` module: add_arguments(parser) and run(args) -> int.
@@ -79,6 +80,8 @@ def parser(whole: Collection[str] = _COMMANDS) -> argparse.ArgumentParser:
 
 def _run(arguments: list[str]) -> int:
     args = parser(arguments[:1]).parse_args(arguments)
+    if "project_dir" in args:
+        args.project_dir = nearest_project(args.project_dir)
     return int(_module(args.command).run(args))
 
 

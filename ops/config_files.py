@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import yaml
 
+from ops.checkout import PROJECT_FILE
 from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment, typed
 from ops.errors import OpsError
 from stacks.problems import masked, nearest, written_path
@@ -56,7 +57,12 @@ def load(
 
     Raises OpsError for a missing or unreadable file and for a malformed assignment.
     """
-    project = _read(project_dir / "Pulumi.yaml")
+    if not (project_dir / PROJECT_FILE).is_file():
+        raise OpsError(
+            f"there is no {PROJECT_FILE} in {project_dir.absolute()} or above it, so there is no project",
+            "cd <the checkout of ai-platform>",
+        )
+    project = _read(project_dir / PROJECT_FILE)
     name = str(project.get("name", ""))
     path = stack_file or project_dir / f"Pulumi.{stack}.yaml"
     if not path.exists():

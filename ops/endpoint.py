@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import json
 import os
+import shlex
 import time
 import urllib.error
 import urllib.parse
@@ -131,7 +132,12 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_NoRedirect, *proxies)
 
 
-def base_url(option: str, text: str) -> str:
+def readiness(url: str) -> str:
+    """The command that shows whether a gateway has its database, by its own word."""
+    return f"curl -sS {shlex.quote(f'{url}/health/readiness')}"
+
+
+def base_url(command: str, option: str, text: str) -> str:
     """A base URL as the operator typed it, without `/` or `/v1` at its end.
 
     Raises OpsError.
@@ -142,7 +148,7 @@ def base_url(option: str, text: str) -> str:
     except ValueError:
         usable = False
     if not usable or not text.isascii():
-        raise OpsError(f"{option} {text!r} is no address of a server", f"{option} http://127.0.0.1:4000")
+        raise OpsError(f"{option} {text!r} is no address of a server", f"{command} {option} http://127.0.0.1:4000")
     return text.rstrip("/").removesuffix("/v1")
 
 

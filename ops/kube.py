@@ -12,6 +12,7 @@ import binascii
 import json
 import re
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from components.gateway import keys as gateway_keys
 from models.catalog import CATALOG, GROUPS
 from ops.config_files import load
 from ops.errors import OpsError
+from stacks.problems import nearest
 from stacks.settings import parse
 
 _API_S = 20  # what one question to the API server may take
@@ -44,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
 
 
+def in_cluster(command: str, args: argparse.Namespace) -> str:
+    """A command with the cluster that its arguments name, and with nothing else."""
+    file = f" --kubeconfig {shlex.quote(args.kubeconfig)}" if args.kubeconfig else ""
+    return f"{command}{file} --context {shlex.quote(args.context) if args.context else '<name>'}"
+
+
 def named_cluster(args: argparse.Namespace, command: str) -> Kube:
     """The cluster that the arguments name, or the stack's file.
 
@@ -54,12 +62,13 @@ def named_cluster(args: argparse.Namespace, command: str) -> Kube:
     if args.kubeconfig:
         raise OpsError(
             f"--kubeconfig {args.kubeconfig} without --context would use whatever context is current in it",
-            f"kubectl --kubeconfig {args.kubeconfig} config get-contexts   # then add --context NAME",
+            f"{shlex.join(['kubectl', '--kubeconfig', args.kubeconfig, 'config', 'get-contexts'])}"
+            "   # then add --context <name>",
         )
     try:
         raw = load(args.project_dir, args.stack)
     except OpsError as error:
-        raise OpsError(error.problem.message, f"{command} --context NAME") from None
+        raise OpsError(error.problem.message, f"{command} --context <name>") from None
     settings, _ = parse(raw, CATALOG, GROUPS)
     platform = settings.platform
     if platform.target == "kubernetes" and platform.kube_context:
@@ -67,11 +76,19 @@ def named_cluster(args: argparse.Namespace, command: str) -> Kube:
         return Kube(platform.kube_context, str(path) if path else None)
     # As `gcloud container clusters get-credentials` names it.
     gcp = settings.gcp
-    name = f"gke_{gcp.project}_{gcp.zone}_{settings.project}-{settings.stack}" if gcp else "NAME"
+    name = f"gke_{gcp.project}_{gcp.zone}_{settings.project}-{settings.stack}" if gcp else "<name>"
     raise OpsError(
         f"no cluster is named: stack '{args.stack}' has none in its file, and the current context is never used",
         f"{command} --context {name}",
     )
+
+
+def _credentials(context: str) -> str | None:
+    """The command that makes the context of a GKE cluster, by its name; None for another one's."""
+    if match := re.fullmatch(r"gke_([^_]+)_([^_]+)_([^_]+)", context):
+        project, zone, cluster = match.groups()
+        return f"gcloud container clusters get-credentials {cluster} --zone {zone} --project {project} --dns-endpoint"
+    return None
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,15 @@ class Kube:
 
     context: str
     kubeconfig: str | None = None  # path; None is kubectl's default
+
+    @property
+    def named(self) -> list[str]:
+        """The options by which kubectl, and `ops`, are told of it."""
+        return [*(["--kubeconfig", self.kubeconfig] if self.kubeconfig else []), "--context", self.context]
+
+    def typed(self, *words: str) -> str:
+        """A kubectl command about it, as one types it in a shell."""
+        return shlex.join(["kubectl", *self.named, *words])
 
     def secret(self, namespace: str, name: str) -> dict[str, str]:
         """What a Secret holds, decoded.
@@ -130,7 +156,8 @@ class Kube:
     def _kubectl(self, namespace: str) -> list[str]:
         if shutil.which("kubectl") is None:
             raise OpsError(
-                "there is no kubectl on PATH, and the cluster is reached by it", "gcloud components install kubectl"
+                "there is no kubectl on PATH, and the cluster is reached by it",
+                "gcloud components install kubectl   # or another way: https://kubernetes.io/docs/tasks/tools",
             )
         file = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
         return ["kubectl", *file, f"--context={self.context}", f"--namespace={namespace}"]
@@ -139,11 +166,16 @@ class Kube:
         # kubectl repeats itself before it gives up; the last line is the reason.
         lines = [line for line in output.splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else "no reason given"
-        file = f"--kubeconfig {self.kubeconfig} " if self.kubeconfig else ""
-        look = f"kubectl {file}--context {self.context} get namespaces"
-        return OpsError(
-            f"context {self.context}: kubectl {what}: {reason}", "pulumi up" if "(NotFound)" in reason else look
-        )
+        return OpsError(f"context {self.context}: kubectl {what}: {reason}", self._remedy(reason))
+
+    def _remedy(self, reason: str) -> str:
+        if "(NotFound)" in reason:
+            return "pulumi up"
+        if re.search(r"context .*does not exist|no context exists", reason):
+            file = ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
+            contexts = shlex.join(["kubectl", *file, "config", "get-contexts", "-o", "name"])
+            return _credentials(self.context) or f"{contexts}   # those that there are"
+        return self.typed("get", "namespaces")
 
     @contextmanager
     def forward(self, namespace: str, service: str, port: int) -> Generator[str]:
@@ -227,8 +259,9 @@ def secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
     if key in values:
         return values[key]
     remedy = "pulumi up"
-    if name == gateway_keys.APP:
-        remedy = f"--key with one of those, or add a key '{key}' to Pulumi.<stack>.yaml, then: pulumi up"
+    if name == gateway_keys.APP and values:
+        near = nearest(key, values) or min(values)
+        remedy = f"{shlex.join(['ops', 'smoke', *kube.named, '--key', near])}   # or give the stack a key '{key}'"
     raise OpsError(
         f"Secret {namespace}/{name} holds no '{key}'; it has: {', '.join(sorted(values)) or 'nothing'}", remedy
     )

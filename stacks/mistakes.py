@@ -83,7 +83,7 @@ def section(cls: type[S], source: Source) -> tuple[S, list[Problem], frozenset[T
         try:
             return cls.model_validate(left), found, frozenset(reported)
         except ValidationError as failure:
-            for error in _in_order(failure):
+            for error in _in_order(cls, failure):
                 loc = error["loc"]
                 # A value that was dropped is not missing as well.
                 if error["type"] != "missing" or not any(known[: len(loc)] == loc for known in reported):
@@ -97,16 +97,19 @@ def whole_section(cls: type[S], source: Source) -> tuple[S | None, list[Problem]
     try:
         return cls.model_validate(dict(source.values)), []
     except ValidationError as failure:
-        return None, [_problem(source, error) for error in _in_order(failure)]
+        return None, [_problem(source, error) for error in _in_order(cls, failure)]
 
 
-def _in_order(failure: ValidationError) -> list[ErrorDetails]:
+def _in_order(cls: type[Section], failure: ValidationError) -> list[ErrorDetails]:
     """Errors so that their remedies can be typed one after the other, and none undoes another.
 
     The last of a list comes first, since to remove one moves what follows it. What is in an entry is left out where
-    the entry's name is refused: it moves, or goes, with all that is in it.
+    the entry's name is refused: it moves, or goes, with all that is in it. What is there under another name is not
+    missing as well.
     """
-    errors = failure.errors()
+    unknown = [error["loc"] for error in failure.errors() if error["type"] == "extra_forbidden"]
+    meant = {(*loc[:-1], nearest(str(loc[-1]), _keys_beside(cls, loc))) for loc in unknown}
+    errors = [error for error in failure.errors() if error["type"] != "missing" or error["loc"] not in meant]
     refused = [error["loc"][:-1] for error in errors if error["loc"][-1] == "[key]"]
     apart = [e for e in errors if e["loc"][-1] == "[key]" or not any(e["loc"][: len(r)] == r for r in refused)]
     return sorted(apart, key=lambda error: -last if isinstance(last := error["loc"][-1], int) else 0)
@@ -143,9 +146,10 @@ def _problem(source: Source, error: ErrorDetails) -> Problem:
         return Problem(
             no_group(source.namespace, str(loc[1]), source.groups), remove_command(source.namespace, loc[:2])
         )
-    if loc[-1] == "[key]":  # so pydantic says that a name is refused
+    last = loc[len(loc) - 1]
+    if last == "[key]":  # so pydantic says that a name is refused
         return _bad_name(source, loc[:-1], error)
-    if loc[-1] == "models" and kind in _NO_MODELS:
+    if last == "models" and kind in _NO_MODELS:
         key = config_path(source.namespace, *loc)
         return Problem(f"{key} is {_NO_MODELS[kind]}, so nothing may be used", _models(source, loc, None))
     if kind == "missing":
@@ -185,8 +189,9 @@ def _remedy(source: Source, place: Trail, error: ErrorDetails) -> str:
     if meant := [value for value in _meant(error) if source.takes(place, typed(value))]:
         return "   # or: ".join(set_command(source.namespace, place, value) for value in meant[:_CHOICES])
     field = _field(source.cls, place)
-    if field is not None and field.is_required():
-        return set_command(source.namespace, place, "<value>")
+    money = str(place[-1]).endswith("Usd")  # never without its limit
+    if money or (field is not None and field.is_required()):
+        return set_command(source.namespace, place, "<US dollars>" if money else "<value>")
     default: object = field.default if field is not None else None
     if isinstance(default, str | int | float):
         return set_command(source.namespace, place, default)
@@ -275,9 +280,13 @@ def _moved(source: Source, place: Place, to: Place, value: object) -> str:
 def _object(source: Source, place: Place, wrong: object, remove: str) -> str:
     """Remove what is no object, and set the object that it spells, or that it names the models of."""
     spelt = _json(wrong)
-    if isinstance(spelt, dict) and source.takes(place, spelt):
+    if isinstance(spelt, dict) and source.takes(place, cast("dict[str, object]", spelt)):
         commands = set_commands(source.namespace, place, cast("dict[str, object]", spelt))
         return f"{remove} && {commands}" if commands else remove
+    if tuple(place) == ("groups",):
+        return " && ".join(
+            [remove, *(set_command(source.namespace, (*place, n), value=True) for n in _named(source, wrong))]
+        )
     if access := _access(source.cls, place):
         budget = set_command(source.namespace, (*place, "maxBudgetUsd"), 10) + " && " if access is Key else ""
         return f"{remove} && {budget}{_models(source, (*place, 'models'), wrong)}"
@@ -286,13 +295,18 @@ def _object(source: Source, place: Place, wrong: object, remove: str) -> str:
 
 def _models(source: Source, place: Place, wrong: object) -> str:
     """List the models and groups that were named, or the first group as an example."""
-    spelt = _json(wrong)
-    words = re.findall(r"[\w.-]+", json.dumps(spelt if isinstance(spelt, list | str) else None))
-    named = dict.fromkeys(name for word in words if (name := nearest(word, [*source.groups, *source.models])))
-    if named:
-        return set_commands(source.namespace, place, list(named)) or ""
+    if named := _named(source, wrong):
+        return set_commands(source.namespace, place, named) or ""
     example = set_command(source.namespace, (*place, 0), next(iter(source.groups), "<model>"))
     return f"{example}   # or another group, or a model"
+
+
+def _named(source: Source, wrong: object) -> list[str]:
+    """The groups and models that a text or a list names."""
+    spelt = _json(wrong)
+    words = re.findall(r"[\w.-]+", json.dumps(spelt if isinstance(spelt, list | str) else None))
+    known = [*source.groups, *source.models]
+    return list(dict.fromkeys(name for word in words if (name := nearest(word, known))))
 
 
 def _access(cls: type[Section], place: Place) -> type[Access] | None:

@@ -18,7 +18,7 @@ import pulumi
 
 from models.catalog import Group
 from models.spec import ModelSpec
-from stacks.commands import remove_command, set_command, set_commands
+from stacks.commands import place_of, remove_command, set_command, set_commands
 from stacks.mistakes import Source, no_group, shown, whole_section
 from stacks.mistakes import section as validated
 from stacks.problems import Problem, config_path, did_you_mean, masked, nearest
@@ -133,6 +133,9 @@ def parse(
     set_secrets = frozenset(key for namespace, _, key in named if namespace == raw.project)
     key_values, found = _key_values(raw)
     problems += found
+    # Nor can what is encrypted be read, or what was set without --path.
+    left_out |= {(key.partition(":")[2],) for key in raw.secrets}
+    left_out |= {tuple(place_of(str(place[0]))) for place in left_out if len(place) == 1}
     settings = Settings(raw.project, raw.stack, platform, gcp, models, set_secrets, key_values, left_out)
     return settings, problems
 
@@ -187,19 +190,32 @@ def _secret_problems(raw: RawConfig, own: Mapping[str, str]) -> Iterator[Problem
     if KEY_VALUES in own:
         yield Problem(
             f"{raw.project}:{KEY_VALUES} stands in the stack file in clear text, for everyone who can read it",
-            f"pulumi config rm {KEY_VALUES} && {key_value('ALIAS').command}   # for each key, a new value",
+            f"pulumi config rm {KEY_VALUES}   # and each key is told how to get a new value",
         )
+    settings = {field.alias or name for name, field in Platform.model_fields.items()}
     for full_key, value in raw.secrets.items():
         namespace, _, key = full_key.partition(":")
         if full_key == f"{raw.project}:{KEY_VALUES}":
             continue
-        if namespace != raw.project or key not in SECRETS:
+        if namespace != raw.project or key in settings:
+            yield _encrypted_setting(namespace, key, value)
+        elif key not in SECRETS:
             yield Problem(
                 f"{full_key} is set as a secret, but there is no such secret; {did_you_mean(key, SECRETS)}",
                 f"pulumi config rm {full_key}",
             )
         elif value is not None and not re.fullmatch(SECRETS[key].pattern, value):
             yield Problem(f"{full_key} (value not shown) must {SECRETS[key].must}", SECRETS[key].command)
+
+
+def _encrypted_setting(namespace: str, key: str, value: str | None) -> Problem:
+    if (value or "").startswith("{"):
+        return Problem(
+            f"a part of {namespace}:{key} is encrypted, so nothing in it can be read; only {KEY_VALUES} holds secrets",
+            remove_command(namespace, (key, "WHAT")).replace("WHAT", "<what is encrypted in it>"),
+        )
+    remedy = f"{remove_command(namespace, [key])}   # and set it again without --secret"
+    return Problem(f"{namespace}:{key} is encrypted, and a setting is read in clear", remedy)
 
 
 def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
@@ -215,7 +231,7 @@ def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
         return frozenset(), [
             Problem(
                 f"{key} (value not shown) must be an object of one secret a key",
-                f"pulumi config rm {KEY_VALUES} && {key_value('ALIAS').command}",
+                f"pulumi config rm {KEY_VALUES}   # and each key is told how to get its value",
             )
         ]
     by_alias = cast("dict[str, object]", values)

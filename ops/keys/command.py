@@ -16,10 +16,10 @@ from rich.console import Console
 from components.gateway import litellm_gateway
 from components.gateway.reconcile_keys import NO_MODELS, OWNER, Gateway, RefusedError, UnreachableError
 from ops.console import Column, Row, output, print_table
-from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, usable_key
+from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, readiness, usable_key
 from ops.errors import OpsError
 from ops.kube import add_arguments as add_cluster_arguments
-from ops.kube import named_cluster, secret_value
+from ops.kube import in_cluster, named_cluster, secret_value
 from ops.wrapping import wrapped
 from stacks.program import GATEWAY
 
@@ -87,8 +87,9 @@ class Purses(BaseModel):
 class _Admin(Gateway):
     """The reconcile program's view of the admin API, over a client that keeps the key from proxies."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, look: str) -> None:
         super().__init__(endpoint.url, endpoint.key or "", ())
+        self.look = look  # the command that shows why it does not answer
         self._endpoint = endpoint
 
     def call(self, route: str, body: dict[str, Any] | None = None) -> Any:
@@ -106,17 +107,17 @@ class _Admin(Gateway):
 def _admin(args: argparse.Namespace, stack: ExitStack) -> _Admin:
     if args.gateway_url:
         if args.context or args.kubeconfig:
-            raise OpsError("a context and a plain address are two places", "ops keys --context NAME")
-        url = base_url("--gateway-url", args.gateway_url)
-        return _Admin(Endpoint(url, _TIMEOUT_S, key_from_environment(args.master_key_env)))
+            raise OpsError("a context and a plain address are two places", in_cluster("ops keys", args))
+        url = base_url("ops keys", "--gateway-url", args.gateway_url)
+        return _Admin(Endpoint(url, _TIMEOUT_S, key_from_environment(args.master_key_env)), readiness(url))
     kube = named_cluster(args, "ops keys")
     name = litellm_gateway.MASTER_SECRET
     key = usable_key(secret_value(kube, GATEWAY, name, litellm_gateway.SECRET_KEY), f"Secret {GATEWAY}/{name}")
     url = stack.enter_context(kube.forward(GATEWAY, litellm_gateway.APP, litellm_gateway.PORT))
-    return _Admin(Endpoint(url, _TIMEOUT_S, key))
+    return _Admin(Endpoint(url, _TIMEOUT_S, key), kube.typed("-n", GATEWAY, "get", "pods"))
 
 
-def _read(gateway: Gateway) -> Purses:
+def _read(gateway: _Admin) -> Purses:
     try:
         actual = gateway.actual()
         names = {str(team["team_id"]): str(team.get("team_alias") or team["team_id"]) for team in actual.teams}
@@ -126,12 +127,12 @@ def _read(gateway: Gateway) -> Purses:
             models_registered_at_run_time=sorted(set(actual.runtime_models)),
         )
     except UnreachableError as error:
-        raise OpsError(f"the gateway does not answer: {error}", "ops smoke   # says what works") from None
+        raise OpsError(f"the gateway does not answer: {error}", gateway.look) from None
     except RefusedError as error:
         raise OpsError(f"the gateway refuses: {error}", "pulumi up   # puts the admin key in place") from None
     except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
         raise OpsError(
-            f"what answers is not LiteLLM's admin API ({type(error).__name__})", "ops keys --gateway-url URL"
+            f"what answers is not LiteLLM's admin API ({type(error).__name__})", "ops keys --gateway-url <URL>"
         ) from None
 
 

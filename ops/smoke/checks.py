@@ -231,10 +231,12 @@ def _check(
     )
 
 
+# `{place}` and `{alias}` are filled in where both are known.
+_LIST = "pulumi config set --path 'ai-platform:{}.models[<how many it lists>]' {{alias}} && pulumi up"
 _REMEDIES = {
-    "key_model_access_denied": "add the alias to `models` of the key in Pulumi.<stack>.yaml, then: pulumi up",
-    "team_model_access_denied": "add the alias to `models` of the key's team in Pulumi.<stack>.yaml, then: pulumi up",
-    "budget_exceeded": "ops keys   # shows when its budget starts again",
+    "key_model_access_denied": _LIST.format("keys.<key>"),
+    "team_model_access_denied": _LIST.format("teams.<team>"),
+    "budget_exceeded": "ops keys {place}   # shows when its budget starts again",
     "token_not_found_in_db": "pulumi up   # its last job makes the keys of the config",
 }
 

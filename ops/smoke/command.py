@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
@@ -20,7 +21,7 @@ from ops.console import errors as console_of_errors
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment
 from ops.errors import OpsError
 from ops.kube import add_arguments as add_cluster_arguments
-from ops.kube import named_cluster
+from ops.kube import in_cluster, named_cluster
 from ops.smoke.checks import Check, Verdict, bring_up, exercise, price_usd, served_name, through_gateway
 from ops.smoke.sites import Addresses, Cluster, Site
 from ops.wrapping import wrapped
@@ -94,10 +95,13 @@ def _site(args: argparse.Namespace) -> Site:
     key = key_from_environment(args.key_env) if args.key_env else None
     if not args.gateway_url and not args.direct_url:
         if args.direct_key_env:
-            raise OpsError("--direct-key-env is for --direct-url only", "ops smoke ALIAS --direct-url URL")
+            raise OpsError(
+                "--direct-key-env is for --direct-url only",
+                f"ops smoke <alias> --direct-url <URL> --direct-key-env {args.direct_key_env}",
+            )
         return Cluster(named_cluster(args, "ops smoke"), args.timeout, args.key, key)
     if args.context or args.kubeconfig:
-        raise OpsError("a context and a plain address are two places", "ops smoke --context NAME")
+        raise OpsError("a context and a plain address are two places", in_cluster("ops smoke", args))
     if args.gateway_url and key is None:
         raise OpsError(
             "--gateway-url needs a key, and a key is in no argument",
@@ -105,8 +109,12 @@ def _site(args: argparse.Namespace) -> Site:
         )
     direct_key = key_from_environment(args.direct_key_env) if args.direct_key_env else None
     return Addresses(
-        Endpoint(base_url("--direct-url", args.direct_url), args.timeout, direct_key) if args.direct_url else None,
-        Endpoint(base_url("--gateway-url", args.gateway_url), args.timeout, key) if args.gateway_url else None,
+        Endpoint(base_url("ops smoke", "--direct-url", args.direct_url), args.timeout, direct_key)
+        if args.direct_url
+        else None,
+        Endpoint(base_url("ops smoke", "--gateway-url", args.gateway_url), args.timeout, key)
+        if args.gateway_url
+        else None,
     )
 
 
@@ -142,7 +150,15 @@ def _check_model(spec: ModelSpec, site: Site, gateway: Endpoint | Check | None) 
         yield _Row(spec, _GATEWAY, gateway)
     elif gateway:
         for check in exercise(spec, spec.alias, gateway):
-            yield _Row(spec, _GATEWAY, through_gateway(spec, check))
+            yield _Row(spec, _GATEWAY, _located(through_gateway(spec, check), spec, site))
+
+
+def _located(check: Check, spec: ModelSpec, site: Site) -> Check:
+    """A check whose remedy says where the gateway is; without one, what to look at where nothing is behind it."""
+    if check.remedy:
+        return replace(check, remedy=check.remedy.replace("{place}", site.place).replace("{alias}", spec.alias))
+    lost = check.verdict is Verdict.UNREACHABLE or check.status == HTTPStatus.SERVICE_UNAVAILABLE
+    return replace(check, remedy=site.look) if lost and check.verdict is not Verdict.OFF else check
 
 
 # --- spend ---------------------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from typing import Protocol
 
 from pydantic import BaseModel
@@ -17,7 +19,7 @@ from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT
 from models.catalog import CATALOG
 from models.spec import ModelSpec
-from ops.endpoint import Endpoint, NoAnswerError, usable_key
+from ops.endpoint import Endpoint, NoAnswerError, readiness, usable_key
 from ops.errors import OpsError
 from ops.kube import Kube, Scale, secret_value
 from ops.smoke.checks import Check, Verdict, bring_up
@@ -30,6 +32,16 @@ class Site(Protocol):
     @property
     def only_up(self) -> bool:
         """Whether `aliases` leaves out models that are off."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """The options by which `ops keys` is told of the same gateway."""
+        ...
+
+    @property
+    def look(self) -> str:
+        """The command that shows why the gateway does not answer."""
         ...
 
     def aliases(self) -> Sequence[str]:
@@ -59,6 +71,14 @@ class Cluster:
     gateway_key: str | None
 
     only_up = True
+
+    @property
+    def place(self) -> str:
+        return shlex.join(self.kube.named)
+
+    @property
+    def look(self) -> str:
+        return self.kube.typed("-n", GATEWAY, "get", "pods")
 
     @cached_property
     def _scales(self) -> dict[str, Scale]:
@@ -92,7 +112,7 @@ class Cluster:
                 "-",
                 Verdict.FAILED,
                 f"{spec.alias} is not up yet: {scale.ready} of {scale.wanted} ready",
-                f"kubectl --context {self.kube.context} -n {SERVING} describe pods -l {NAME_LABEL}={spec.alias}",
+                self.kube.typed("-n", SERVING, "describe", "pods", "-l", f"{NAME_LABEL}={spec.alias}"),
             )
         try:
             url = stack.enter_context(self.kube.forward(SERVING, spec.alias, PORT))
@@ -129,31 +149,44 @@ class Addresses:
 
     only_up = False
 
+    @property
+    def place(self) -> str:
+        return f"--gateway-url {self.gateway_server.url if self.gateway_server else '<URL>'}"
+
+    @property
+    def look(self) -> str:
+        return readiness(self.gateway_server.url if self.gateway_server else "<URL>")
+
     def aliases(self) -> Sequence[str]:
         """Those of the catalog that the key may use, whether they are up or not."""
         if self.gateway_server is None:
-            raise OpsError("--direct-url is one model's server, and no model is named", "ops smoke coder-chat ...")
+            raise OpsError(
+                "--direct-url is one model's server, and no model is named",
+                f"ops smoke {next(iter(CATALOG))} --direct-url <URL>",
+            )
         try:
             reply = self.gateway_server.ask("/v1/models")
         except NoAnswerError as error:
-            raise OpsError(
-                f"the gateway's list of models cannot be had: {error.problem.message}", "ops smoke ALIAS ..."
-            ) from None
+            raise OpsError(f"the gateway's list of models cannot be had: {error}", self.look) from None
         if reply.status != 200:
             kind, message = reply.error()
             raise OpsError(
-                f"the gateway's list of models cannot be had: HTTP {reply.status} {kind}: {message}", "ops keys"
+                f"the gateway's list of models cannot be had: HTTP {reply.status} {kind}: {message}",
+                self.look if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR else f"ops keys {self.place}",
             )
         try:
             listed = {entry.id for entry in _List.model_validate(reply.json()).data}
         except ValueError:
-            raise OpsError(f"{self.gateway_server.url} is no gateway", "ops smoke --gateway-url URL") from None
+            raise OpsError(
+                f"{self.gateway_server.url} is no gateway", "ops smoke --gateway-url <URL> --key-env <variable>"
+            ) from None
         return [alias for alias in CATALOG if alias in listed]
 
     def verify(self, aliases: Sequence[str]) -> None:
         if self.direct_server is not None and len(aliases) != 1:
             raise OpsError(
-                f"--direct-url is one model's server, and {len(aliases)} models are to be checked", "ops smoke ALIAS"
+                f"--direct-url is one model's server, and {len(aliases)} models are to be checked",
+                f"ops smoke {aliases[0] if aliases else '<alias>'} --direct-url {self.direct_server.url}",
             )
 
     def direct(self, spec: ModelSpec, stack: ExitStack) -> Endpoint | Check | None:

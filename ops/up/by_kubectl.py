@@ -219,7 +219,7 @@ def _check(kubectl: Kubectl, manifest: Object, deadline: float) -> None:
             raise _NotYetError(state) from error
         raise FailedError(
             f"{_shown((kind, namespace, name))} is not available: {state}",
-            f"{' '.join(kubectl.command)} -n {namespace} describe {what}; once that is mended, run it again",
+            f"{kubectl.typed('-n', namespace, 'describe', what)}   # once that is mended, run it again",
         ) from error
 
 

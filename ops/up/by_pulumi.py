@@ -109,8 +109,12 @@ class PulumiStack:
         if code != 0:
             raise FailedError(
                 "pulumi up failed, its output above says why; what it had done stays done",
-                "run it again; without the CLI: ops up --engine kubectl",
+                f"ops up --stack {self.name}   # or, without the CLI: ops up --stack {self.name} --engine kubectl",
             )
+
+    @property
+    def _forget(self) -> str:
+        return shlex.join(["rm", "-r", str(self.folder)])
 
     # -- what the CLI needs
 
@@ -123,7 +127,7 @@ class PulumiStack:
             if exists:
                 raise FailedError(
                     f"{self.passphrase} is gone, and the state in {state} cannot be decrypted without it",
-                    f"rm -r {self.folder}   # then run it again: what the cluster holds is taken over",
+                    f"{self._forget}   # then run it again: what the cluster holds is taken over",
                 )
             write_private(self.passphrase, secrets.token_hex(24) + "\n")
         if not exists:
@@ -198,7 +202,7 @@ class PulumiStack:
         if done.returncode != 0:
             raise FailedError(
                 f"pulumi {' '.join(arguments[:3])}: {done.stderr.strip() or done.stdout.strip()}",
-                f"rm -r {self.folder}   # if its state is beyond repair: what the cluster holds is taken over",
+                f"{self._forget}   # if its state is beyond repair: what the cluster holds is taken over",
             )
         return done.stdout
 

@@ -112,7 +112,7 @@ def _up(args: argparse.Namespace, raw: RawConfig, admission: Admission, project_
     binary = _engine(args, say)
     site = prepare(plan, project_dir, say)
     recording, secrets = rehearse(raw, plan, project_dir)
-    _require_nodes(recording, site)
+    _require_nodes(plan, recording, site)
     values = settle(plan, secrets, site.kubectl, project_dir / LOCAL)
     by_hand: list[str] = []
     if binary is None:
@@ -134,14 +134,15 @@ def _engine(args: argparse.Namespace, say: Say) -> Path | None:
         say(f"engine: {binary}, state in {LOCAL}/pulumi")
     elif args.engine == "pulumi":
         raise FailedError(
-            "no pulumi on PATH or in ~/.pulumi/bin", "ops up --install-pulumi   # or: ops up --engine kubectl"
+            "no pulumi on PATH or in ~/.pulumi/bin",
+            f"ops up --stack {args.stack} --install-pulumi   # or: ops up --stack {args.stack} --engine kubectl",
         )
     else:
         say("engine: kubectl apply, since there is no pulumi on PATH (to have it installed: ops up --install-pulumi)")
     return binary
 
 
-def _require_nodes(recording: Recording, site: Site) -> None:
+def _require_nodes(plan: Plan, recording: Recording, site: Site) -> None:
     """Raise FailedError for a model that no node of the cluster can ever hold, instead of waiting for it."""
     labels = [node["metadata"]["labels"] for node in site.kubectl.get("nodes")]
     for resource in recording.resources:
@@ -152,8 +153,17 @@ def _require_nodes(recording: Recording, site: Site) -> None:
             raise FailedError(
                 f"{resource.name} runs on nodes labelled {_labels(wanted)}, and context {site.kubectl.context} has "
                 "none, so it would wait for ever",
-                "ops up --model embeddings   # a model that needs no GPU",
+                _without_gpu(plan),
             )
+
+
+def _without_gpu(plan: Plan) -> str:
+    """The command that brings up a model which needs no GPU, or none."""
+    up = f"ops up --stack {plan.settings.stack}"
+    free = next((m.spec.alias for m in plan.deployed if m.workload is not None and not m.spec.gpus), None)
+    if free:
+        return f"{up} --model {free}   # a model that needs no GPU"
+    return " ".join([up, *(f"--set {m.spec.alias}:replicas=0" for m in plan.deployed if m.replicas)])
 
 
 def _labels(labels: dict[str, str]) -> str:

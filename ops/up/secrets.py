@@ -11,6 +11,7 @@ import json
 import re
 import runpy
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,22 +125,27 @@ def settle(plan: Plan, objects: Sequence[SecretObject], kubectl: Kubectl, folder
         if key not in values and not secret.generated:
             raise FailedError(
                 f"the secret {key} ({secret.purpose}) is not set, and nobody but you can have it",
-                f'add "{key}" to {file}, an object of strings: it must {secret.must}',
+                f'{_edit(file)}   # add "{key}" to this object of strings: it must {secret.must}',
             )
         values.setdefault(key, secret.prefix + secrets.token_hex(24))
         if not re.fullmatch(secret.pattern, values[key]):
-            raise FailedError(f"{key} in {file} (value not shown) must {secret.must}", f"correct it in {file}")
+            raise FailedError(f"{key} in {file} (value not shown) must {secret.must}", f"{_edit(file)}   # correct it")
     for secret, found in there:
         if secret.immutable and secret.data(values) != found.get("data"):
             keys = " and ".join(sorted(set(secret.sources.values())))
             raise FailedError(
                 f"{keys} in {file} is not what {secret.namespace}/{secret.name} in the cluster holds, and the data "
                 "there can be read with that one only",
-                f"remove {keys} from {file}: `ops up` then takes over the value of the cluster",
+                f"{_edit(file)}   # remove {keys}: `ops up` then takes over the value of the cluster",
             )
     if values != _read(file):
         write_private(file, json.dumps(values, indent=1) + "\n")
     return {key: values[key] for key in wanted}
+
+
+def _edit(file: Path) -> str:
+    """The command that opens it."""
+    return f'"${{EDITOR:-vi}}" {shlex.quote(str(file))}'
 
 
 def _read(file: Path) -> dict[str, str]:
@@ -148,15 +154,13 @@ def _read(file: Path) -> dict[str, str]:
     try:
         content: object = json.loads(file.read_text())
     except ValueError as error:
-        raise FailedError(
-            f"{file} is not valid JSON ({error}), so the secrets are unknown", f"correct {file}"
-        ) from error
+        raise FailedError(f"{file} is not valid JSON ({error}), so the secrets are unknown", _edit(file)) from error
     values = cast("dict[str, object]", content) if isinstance(content, dict) else None
     if values is None or not all(isinstance(value, str) for value in values.values()):
-        raise FailedError(f"{file} is not an object of strings, so the secrets are unknown", f"correct {file}")
+        raise FailedError(f"{file} is not an object of strings, so the secrets are unknown", _edit(file))
     for key in values:
         if key not in SECRETS and not key.startswith(f"{KEY_VALUES}."):
-            raise FailedError(f"{file}: there is no secret '{key}'; {did_you_mean(key, SECRETS)}", f"correct {file}")
+            raise FailedError(f"{file}: there is no secret '{key}'; {did_you_mean(key, SECRETS)}", _edit(file))
     return cast("dict[str, str]", values)
 
 

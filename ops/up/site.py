@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from stacks.plan import Plan
 Object = dict[str, Any]  # of the Kubernetes API, as JSON
 
 
+NO_KUBECTL = "gcloud components install kubectl   # or another way to have it: https://kubernetes.io/docs/tasks/tools"
+
+
 @dataclass(frozen=True)
 class Kubectl:
     """kubectl on one context of one file."""
@@ -34,6 +38,10 @@ class Kubectl:
         """How to call it from a shell."""
         return [self.binary, f"--kubeconfig={self.kubeconfig}", f"--context={self.context}"]
 
+    def typed(self, *words: str) -> str:
+        """A command about it, as one types it in a shell."""
+        return shlex.join([*self.command, *words])
+
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         """What it prints. Raises FailedError with its complaint if it fails."""
         done = subprocess.run(
@@ -47,7 +55,7 @@ class Kubectl:
         if done.returncode != 0:
             raise FailedError(
                 f"kubectl {' '.join(arguments[:6])}: {done.stderr.strip()}",
-                f"{' '.join(self.command)} get events -A shows what the cluster makes of it; then run it again",
+                f"{self.typed('get', 'events', '-A')}   # shows what the cluster makes of it; then run it again",
             )
         return done.stdout
 
@@ -78,7 +86,7 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
         missing = "kubeconfig" if platform.kubeconfig is None else "kubeContext"
         raise FailedError(
             f"{missing} is not set, and the current context of a shell is never used, so there is no cluster",
-            f"ops up --set {missing}=<value>, or set it in Pulumi.{plan.settings.stack}.yaml",
+            f"ops up --stack {plan.settings.stack} --set {missing}=<value>",
         )
     # As the provider reads it, whose working directory is the project's.
     kubeconfig = project_dir / Path(platform.kubeconfig).expanduser()
@@ -88,7 +96,7 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
         if platform.kube_context != CONTEXT:
             raise FailedError(
                 f"kubeContext is '{platform.kube_context}', which the embedded cluster's kubeconfig does not have",
-                f"ops up --set kubeContext={CONTEXT}",
+                f"ops up --stack {plan.settings.stack} --set kubeContext={CONTEXT}",
             )
         started = cluster.up(nodes_of(plan), say)
         say(f"embedded cluster: Kubernetes {cluster.version}, {'started' if started else 'was up already'}")
@@ -96,7 +104,7 @@ def prepare(plan: Plan, project_dir: Path, say: Say) -> Site:
     if not kubeconfig.is_file():
         raise FailedError(
             f"kubeconfig {kubeconfig} does not exist, so there is no cluster to deploy to",
-            "ops up --set kubeconfig=<file> --set kubeContext=<its context>",
+            f"ops up --stack {plan.settings.stack} --set kubeconfig=<file> --set kubeContext=<context>",
         )
     kubectl = Kubectl(_own_kubectl(), kubeconfig, platform.kube_context, cache)
     kubectl("version", "--request-timeout=10s")
@@ -109,6 +117,6 @@ def _own_kubectl() -> str:
     if binary is None:
         raise FailedError(
             "no kubectl on PATH, and the stack's cluster is not the embedded one, which brings its own",
-            "install kubectl 1.27 or newer: https://kubernetes.io/docs/tasks/tools",
+            NO_KUBECTL,
         )
     return str(binary)

@@ -334,7 +334,7 @@ def test_a_refused_plan_writes_no_manifests(plan: Any, tmp_path: Path) -> None:
         (("--stack", "../../etc/passwd"), "there is no stack"),
         (("--set", "novalue"), "not of the form namespace:key=value"),
         (("--set", "[bold]x[/bold]"), "[bold]x[/bold]"),
-        (("--project-dir", "/nonexistent"), "cannot be read"),
+        (("--project-dir", "/nonexistent"), "there is no Pulumi.yaml in /nonexistent or above it"),
     ],
 )
 def test_a_mistyped_command_is_answered_with_a_fact_and_a_remedy(plan: Any, words: tuple[str, ...], said: str) -> None:

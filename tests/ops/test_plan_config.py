@@ -316,5 +316,5 @@ def test_a_stack_that_does_not_exist_is_told_with_those_that_do() -> None:
 
 
 def test_a_directory_without_a_project_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OpsError, match=r"Pulumi\.yaml cannot be read"):
+    with pytest.raises(OpsError, match=r"there is no Pulumi\.yaml in"):
         load(tmp_path, "dev")

@@ -44,7 +44,8 @@ _BLANKS = {
     "gcp:zone": "us-central1-a",
     "prices.": "1",
     "tokensPerSecond": "100000",
-    "ai-platform:keys.": "value",
+    "ai-platform:keys.<": "a",
+    "Usd": "100000",
 }
 _BLANK = r"<[a-zA-Z][^<>|&;]*>"
 
@@ -134,7 +135,10 @@ def _apply(config: RawConfig, command: Command) -> RawConfig:
     top = str(place[0])
     if command.action == "rm":
         return replace(
-            config, values=_removed(config.values, place), secrets=_removed(cast("Any", config.secrets), place)
+            config,
+            values=_removed(config.values, place),
+            # Without an encrypted part, an object is no secret any more.
+            secrets={k: v for k, v in _removed(cast("Any", config.secrets), place).items() if v != "{}"},
         )
     if command.secret:
         prefix = next(iter(re.findall(r"(sk-|hf_)", command.piped)), "hf_" if "huggingFace" in full_key else "")

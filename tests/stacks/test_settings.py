@@ -192,9 +192,10 @@ def test_an_unknown_secret_is_refused_and_never_echoed() -> None:
     found = admit(config).problems
     assert len(found) == 2
     assert "did you mean 'litellmMasterKey'?" in found[0].message
+    assert "coder-chat:replicas is encrypted" in found[1].message
     assert "CANARY" not in str(found)
     for problem in found:
-        config = follow(config, problem.remedy)
+        config = follow(config, problem.remedy.split("   #")[0])
     assert not admit(config).problems
 
 
