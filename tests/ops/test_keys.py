@@ -15,7 +15,6 @@ from ops.cli import main
 from tests.checkout import PROJECT_DIR
 from tests.ops.fakes import Kubectl, Server
 from tests.ops.typed import remedies, why_not_typable
-from tests.support import PROJECT_DIR
 
 MASTER = "sk-master-0123456789abcdef"
 TOKEN = "ab12cd34" * 8
