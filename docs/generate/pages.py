@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
 
 from components.gateway.config import PROVIDERS
 from docs.generate.diagrams import data_path, states
@@ -13,7 +15,7 @@ from docs.generate.pictures import cost_rows, cost_words, fit_of, fit_words, mem
 from docs.generate.shown import Shown
 from models.engines import ENGINES
 from models.facts import Price
-from models.machines import G2_MACHINES, SYSTEM_MACHINES
+from models.machines import G2_MACHINES
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
 from stacks.sections import overrides_of
@@ -131,30 +133,27 @@ def _stand_ins(task: Task) -> str:
 
 def _settings() -> Iterator[tuple[str, str, str]]:
     for engine in ENGINES:
-        properties: Mapping[str, Any] = overrides_of(engine).model_json_schema(by_alias=True).get("properties", {})
-        for name, schema in properties.items():
-            yield _code(engine.name()), _code(name), _takes(schema)
-        if not properties:
+        fields = overrides_of(engine).model_fields
+        for name, field in fields.items():
+            yield _code(engine.name()), _code(field.alias or name), _takes(field.annotation, field.metadata)
+        if not fields:
             yield _code(engine.name()), "-", "nothing"
 
 
-_TYPES = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+_TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
-def _takes(schema: Mapping[str, Any]) -> str:
-    """Type and bounds of a setting, of its JSON schema."""
-    kind: Mapping[str, Any] = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
-    bounds = [
-        f"{words} {kind[key]:g}"
-        for key, words in (
-            ("exclusiveMinimum", "above"),
-            ("minimum", "at least"),
-            ("exclusiveMaximum", "below"),
-            ("maximum", "at most"),
-        )
-        if key in kind
-    ]
-    return ", ".join([_TYPES[kind["type"]], *bounds])
+def _takes(annotation: Any, metadata: Sequence[Any]) -> str:
+    """Type and bounds of a setting."""
+    constraints = list(metadata)
+    while not isinstance(annotation, type):
+        arguments = [argument for argument in get_args(annotation) if argument is not type(None)]
+        annotation, *more = arguments
+        constraints += more
+    flat = [inner for one in constraints for inner in (one.metadata if isinstance(one, FieldInfo) else [one])]
+    bounds = [f"{words} {getattr(one, key):g}" for one in flat for key, words in _BOUNDS.items() if hasattr(one, key)]
+    return ", ".join([_TYPES[annotation], *bounds])
 
 
 # --- the catalog -----------------------------------------------------------------------------------------------
@@ -241,15 +240,14 @@ def _taken(spec: ModelSpec) -> tuple[str, ...] | None:
     if needs is None or start is None:
         return None
     fit = fit_of(spec)
-    machines = (G2_MACHINES if spec.gpus else SYSTEM_MACHINES).values()
-    smallest = next((machine.name for machine in machines if needs.lacking(machine) is None), "none")
+    smallest = next((machine.name for machine in G2_MACHINES.values() if needs.lacking(machine) is None), "none")
     return (
         _code(spec.alias),
         spec.engine.name(),
         f"{spec.context:,}" if spec.context else "-",
         fit_words(fit) if fit else "none",
         f"{needs.gib:.1f} GiB",
-        smallest,
+        smallest if spec.gpus else "the system pool's",
         f"{spec.engine.claim_gib(spec)} GiB",
         f"{start.progress_deadline / 60:.0f} min at most",
     )
