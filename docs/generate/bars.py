@@ -58,7 +58,9 @@ def stacked(
         elements += _bar(bar, _TOP + number * _STEP, classes, scale)
     legend, height = _legend(classes, bottom + 18)
     elements += legend
-    picture = svg.SVG(viewBox=svg.ViewBoxSpec(0, 0, _WIDTH, height), width=_WIDTH, extra={"role": "img"}, elements=elements)
+    picture = svg.SVG(
+        viewBox=svg.ViewBoxSpec(0, 0, _WIDTH, height), width=_WIDTH, extra={"role": "img"}, elements=elements
+    )
     return picture.as_str() + "\n"
 
 

@@ -182,8 +182,8 @@ def _catalog(shown: Shown) -> str:
                 "",
                 "## What it takes",
                 "",
-                "On a GPU: how many requests of the whole context the KV cache holds. The first start is a budget, which a",
-                "healthy start beats: node, image, weights from the hub, load.",
+                "On a GPU: how many requests of the whole context the KV cache holds. The first start is a budget, which",
+                "a healthy start beats: node, image, weights from the hub, load.",
                 "",
                 *_table(
                     ("alias", "engine", "context", "GPU", "host memory", "smallest machine", "claim", "first start"),
@@ -274,7 +274,8 @@ def _costs(shown: Shown) -> str:
     if not rows:
         return "This stack runs on no cloud that the program pays for."
     told = [
-        (f"{label}, {bought}" if bought else label, cost_words(bill, worst=worst)) for label, bought, bill, worst in rows
+        (f"{label}, {bought}" if bought else label, cost_words(bill, worst=worst))
+        for label, bought, bill, worst in rows
     ]
     bill, gpu = rows[0][2], shown.plan({}).gpu
     on = f", GPU nodes of {gpu.machine.name}" if gpu else ""

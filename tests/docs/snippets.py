@@ -12,7 +12,7 @@ from tests.checkout import CHECKOUT
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _SHELL, _SESSION = "sh", "console"
-_PROGRAMS = ("ops ", "pulumi ", "make ", "kubectl ", "gcloud ", "curl ", "pytest ", "python -m ")
+_PROGRAMS = ("ops ", "openssl ", "pulumi ", "make ", "kubectl ", "gcloud ", "curl ", "pytest ", "python -m ")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def commands(page: Path) -> Iterator[Command]:
     text = _FENCE.sub(lambda m: "\n" * m[0].count("\n"), page.read_text())
     for found in re.finditer(r"(?<!`)`([^`]+)`(?!`)", text):
         words = " ".join(found[1].split()).removeprefix(".venv/bin/")
-        if words.startswith(_PROGRAMS):
+        if words.startswith(_PROGRAMS) and "→" not in words:
             yield Command(name, text.count("\n", 0, found.start()) + 1, _bare(words), 0)
 
 
@@ -59,11 +59,12 @@ def _typed(page: str, line: int, body: str, block: int) -> Iterator[Command]:
     for offset, text in enumerate(body.splitlines()):
         if not whole:
             start = line + offset
-        words = text.split("#")[0].strip() if text.lstrip().startswith("#") else text.strip()
-        depth += len(re.findall(r"\bdo\b", _bare(words))) - len(re.findall(r"\bdone\b", _bare(words)))
-        joined = words.removesuffix("\\").strip() if words.endswith("\\") else _bare(words) + (" ;" if depth else "")
-        whole = f"{whole} {joined}".strip()
-        if whole and not words.endswith("\\") and not depth:
+        words = _bare(f" {text.strip()}")
+        continued = words.endswith("\\")
+        depth += bool(re.search(r"\bdo$", words)) - (words == "done")
+        end = "" if continued or not words or not depth or words.endswith(" do") else " ;"
+        whole = f"{whole} {words.removesuffix(chr(92)).strip()}{end}".strip()
+        if whole and not continued and not depth:
             yield Command(page, start, whole, block)
             whole = ""
     assert not whole, f"{page}:{start}: not ended: {whole}"
