@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--stack", default="ai-dev", help="stack whose costs are shown (default: ai-dev)")
     args = parser.parse_args(argv)
     shown = Shown(catalog=CATALOG, groups=GROUPS, raw=load(DOCS.parent, args.stack))
-    pages = made(shown)
+    pages = made(shown, DOCS)
     stale = [name for name, text in pages.items() if not _same(DOCS / name, text)]
     if not args.check:
         for name in stale:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not stale:
         return 0
     names = ", ".join(f"docs/{name}" for name in stale)
-    if mark_of() != shown.mark and not os.environ.get("FRESH_DOCS"):
+    if mark_of(DOCS) != shown.mark and not os.environ.get("FRESH_DOCS"):
         print(f"{names} show other models, another stack or other engines than there are: make docs")  # noqa: T201
         return 0
     print(f"stale: {names}; make docs", file=sys.stderr)  # noqa: T201

@@ -26,7 +26,7 @@ _MARK = re.compile(r"<!-- shows ([0-9a-f]{12}) -->")
 _BLOCK = re.compile(r"(<!-- made: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def made(shown: Shown, docs: Path = DOCS) -> Mapping[str, str]:
+def made(shown: Shown, docs: Path) -> Mapping[str, str]:
     """Every page and picture by its path in `docs`: whole ones, and those with marked blocks in between."""
     blocks = {
         "data-path": _fenced(data_path(shown)),
@@ -47,7 +47,7 @@ def made(shown: Shown, docs: Path = DOCS) -> Mapping[str, str]:
     return pages
 
 
-def mark_of(docs: Path = DOCS) -> str | None:
+def mark_of(docs: Path) -> str | None:
     """What the pages that lie there show: `Shown.mark` of the time they were made."""
     page = docs / "catalog.md"
     found = _MARK.search(page.read_text()) if page.exists() else None
@@ -182,8 +182,8 @@ def _catalog(shown: Shown) -> str:
                 "",
                 "## What it takes",
                 "",
-                "On a GPU: how many requests of the whole context the KV cache holds. The first start is a budget, which",
-                "a healthy start beats: node, image, weights from the hub, load.",
+                "On a GPU: how many requests of the whole context the KV cache holds. The first start is a budget,",
+                "which a healthy start beats: node, image, weights from the hub, load.",
                 "",
                 *_table(
                     ("alias", "engine", "context", "GPU", "host memory", "smallest machine", "claim", "first start"),

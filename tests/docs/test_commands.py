@@ -1,7 +1,8 @@
 """Every command that README.md and docs/ tell a reader to type: run, judged by the program, or left out for a reason.
 
 `ops plan` and `ops fit` run; other `ops` commands are read by their own parser; what sets config is applied to the
-stack of the tests, block by block, and admitted; names in `kubectl`, `gcloud` and `curl` are those that the program makes.
+stack of the tests, block by block, and admitted; names in `kubectl`, `gcloud` and `curl` are those that
+the program makes.
 """
 
 from __future__ import annotations
