@@ -42,7 +42,7 @@ schemas: $(SYNCED) ## write docs/schemas anew from the types and the catalog
 	@$(RUN)/ops schema config --write
 	@$(RUN)/ops schema catalog --write
 
-test: schemas check ## lint, types and every test
+test: schemas docs check ## lint, types and every test
 	$(RUN)/pytest -n 2
 
 check: lint types

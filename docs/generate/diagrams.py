@@ -119,13 +119,19 @@ def _incoming_from_anywhere(policy: Registered) -> Iterator[tuple[str, str]]:
             yield _CLIENTS, port
 
 
+def _matched(selector: Mapping[str, Any], label: str) -> str | None:
+    """What a selector wants of a label; None for anything."""
+    labels: Mapping[str, str] = selector.get("matchLabels") or {}
+    return labels.get(label)
+
+
 def _selects(peer: dict[str, Any], source: _App, target: Registered) -> bool:
     """Whether a peer of a rule of `source` means the pods that a policy is for."""
     namespace, name = _place(target)
     wanted: str | None = source.namespace
     if "namespaceSelector" in peer:
-        wanted = (peer["namespaceSelector"].get("matchLabels") or {}).get(_NAMESPACE_LABEL)
-    pods = (peer.get("podSelector", {}).get("matchLabels") or {}).get(NAME_LABEL)
+        wanted = _matched(peer["namespaceSelector"], _NAMESPACE_LABEL)
+    pods = _matched(peer.get("podSelector", {}), NAME_LABEL)
     return wanted in (None, namespace) and pods in (None, name)
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 
 from tests.checkout import CHECKOUT
 
-PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+PAGES = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "CONTRIBUTING.md",
+    CHECKOUT / "SECURITY.md",
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+]
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _SHELL, _SESSION = "sh", "console"
 _PROGRAMS = ("ops ", "openssl ", "pulumi ", "make ", "kubectl ", "gcloud ", "curl ", "pytest ", "python -m ")

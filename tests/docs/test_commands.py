@@ -134,7 +134,7 @@ class Reader:
             assert rest[0].removeprefix("keyValues.") in json.loads(self.config.values["ai-platform:keys"])
 
     def operates(self, text: str) -> None:
-        words = shlex.split(text.partition(" > ")[0].replace("$HOME", "/root"))
+        words = shlex.split(re.split(r" [>|] ", text)[0].replace("$HOME", "/root"))
         assert words[1] in cli._COMMANDS  # pyright: ignore[reportPrivateUsage]
         named = [word for word in words[2:] if word.startswith("--")]
         if len(words) == 2 or (named and words[-1] in _valued(words[1])):

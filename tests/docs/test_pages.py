@@ -42,7 +42,7 @@ def test_every_block_says_what_it_is(page: Path) -> None:
 
 def test_every_page_is_found_from_the_readme() -> None:
     text = (CHECKOUT / "README.md").read_text()
-    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
+    assert [page.name for page in PAGES[1:] if f"({page.relative_to(CHECKOUT)})" not in text] == []
 
 
 # --- an editor -------------------------------------------------------------------------------------------------
