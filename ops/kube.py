@@ -146,14 +146,14 @@ class Kube:
         )
 
     def _refuse_simulated(self) -> None:
-        """Raises UnusableError where every node is simulated; says nothing where that cannot be seen."""
+        """Raises OpsError where every node is simulated; says nothing where that cannot be seen."""
         try:
             nodes = self._get("default", "nodes")["items"]
-        except UnusableError:
+        except OpsError:
             return
         versions = [str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")) for node in nodes]
         if versions and all(version.startswith("kwok-") for version in versions):
-            raise UnusableError(
+            raise OpsError(
                 f"context {self.context}: its nodes are simulated, so nothing runs on them and no port leads anywhere; "
                 "docs/local.md says what serves on this machine",
                 "kind create cluster --name ai && "

@@ -1,7 +1,7 @@
 """`python -m docs.generate`: writes docs/ anew from the shipped catalog and a stack; `--check` only says what is stale.
 
-A page that shows another catalog, stack or list of engines than there is now is told and is no failure: whoever adds a
-model in a clone of his own has broken nothing. `make test` makes pages anew before it tests, and CI wants them committed.
+A page that shows another catalog, stack or list of engines than there is now is told and is no failure: whoever adds
+a model in a clone of his own has broken nothing. `make test` makes pages anew first, and CI wants them committed.
 """
 
 from __future__ import annotations
