@@ -9,7 +9,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := .venv/bin
 SYNCED := .venv/.synced
 
-.PHONY: help setup preview up down cluster-up cluster-down bench gateway-load schemas test check lint format types lock clean
+.PHONY: help setup preview up down cluster-up cluster-down bench gateway-load schemas docs test check lint format types lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,7 +42,7 @@ schemas: $(SYNCED) ## write docs/schemas anew from the types and the catalog
 	@$(RUN)/ops schema config --write
 	@$(RUN)/ops schema catalog --write
 
-test: schemas check ## lint, types and every test
+test: schemas docs check ## lint, types and every test
 	$(RUN)/pytest -n 2
 
 check: lint types
@@ -57,6 +57,9 @@ format: $(SYNCED) ## rewrite the sources in the house style
 
 types: $(SYNCED)
 	$(RUN)/basedpyright
+
+docs: $(SYNCED) ## make the tables, diagrams and pictures of docs/ from the program
+	@$(RUN)/python -m docs.generate
 
 lock: $(UV) ## resolve pyproject.toml into requirements.lock (hashes, no registry addresses)
 	$(UV) pip compile -q pyproject.toml --group dev --universal --generate-hashes --upgrade \

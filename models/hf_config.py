@@ -31,6 +31,11 @@ _PLAIN_MLP = {"gpt2", "gpt_bigcode", "gpt_neox", "gptj", "opt", "phi", "falcon",
 _TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "gpt_bigcode", "opt", "cohere", "falcon", "bloom"}
 # Rotary scalings whose factor is part of max_position_embeddings already.
 _INCLUDED_SCALINGS = {"llama3", "longrope", "su", "mrope", "default"}
+_MULTIMODAL = "multimodal: the encoder's own activations and its profiling run are left out"
+# Parts of a config that only a model of images or sound has.
+_SENSES = frozenset(
+    ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "visual", "img_processor", "audio_processor")
+)
 _DTYPES = {"float32", "float16", "bfloat16"}
 
 
@@ -76,7 +81,7 @@ def parse_config(config: Mapping[str, Any]) -> HfModel:
         return replace(
             parse_config(shared | text),
             size_known=False,
-            notes=("multimodal: the encoder's own activations and its profiling run are left out",),
+            notes=(_MULTIMODAL,),
         )
     _refuse_uncovered(config)
     quantization, size_known = _quantization(config)
@@ -91,6 +96,9 @@ def parse_config(config: Mapping[str, Any]) -> HfModel:
     sliding = isinstance(windows, list) and "sliding_attention" in cast("list[object]", windows)
     if sliding or (config.get("sliding_window") and config.get("use_sliding_window", True)):
         notes.append("sliding window: counted as full attention, so vLLM may hold more tokens")
+    if not config.keys().isdisjoint(_SENSES):  # its text model lies flat beside them, as in Qwen2-VL
+        notes.append(_MULTIMODAL)
+        size_known = False
     return HfModel(_decoder(config, kind), quantization, dtype, size_known, tuple(notes))
 
 

@@ -177,6 +177,21 @@ class Kube:
             return _credentials(self.context) or f"{contexts}   # those that there are"
         return self.typed("get", "namespaces")
 
+    def _refuse_simulated(self) -> None:
+        """Raises OpsError where every node is simulated; says nothing where that cannot be seen."""
+        try:
+            nodes = self._get("default", "nodes")["items"]
+        except OpsError:
+            return
+        versions = [str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")) for node in nodes]
+        if versions and all(version.startswith("kwok-") for version in versions):
+            raise OpsError(
+                f"context {self.context}: its nodes are simulated, so nothing runs on them and no port leads anywhere; "
+                "docs/local.md says what serves on this machine",
+                "kind create cluster --name ai && "
+                "ops up --set kubeconfig=$HOME/.kube/config --set kubeContext=kind-ai --model embeddings",
+            )
+
     @contextmanager
     def forward(self, namespace: str, service: str, port: int) -> Generator[str]:
         """The URL on loopback that leads to a port of a Service, for the length of the block.
@@ -195,6 +210,7 @@ class Kube:
             try:
                 local = _listening_port(process)
                 if local is None:
+                    self._refuse_simulated()
                     errors.seek(0)
                     told = errors.read().decode(errors="replace")
                     raise self._failed(

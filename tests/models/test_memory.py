@@ -452,6 +452,15 @@ def test_a_multimodal_config_is_read_for_its_text_model_and_leaves_the_size_open
     assert not model.size_known
 
 
+@pytest.mark.parametrize("part", ["vision_config", "audio_config", "mm_vision_tower", "visual", "img_processor"])
+def test_a_multimodal_config_whose_text_model_lies_flat_says_the_same(part: str) -> None:
+    nested = parse_config({"model_type": "some_vl", "text_config": LLAMA, part: {}})
+    flat = parse_config(LLAMA | {part: {}})
+    assert flat.notes == nested.notes
+    assert "multimodal" in " ".join(flat.notes)
+    assert not flat.size_known
+
+
 def test_a_bert_config_is_an_encoder() -> None:
     config = {
         "model_type": "bert",

@@ -190,6 +190,8 @@ elif words[:2] == ["get", "secret"]:
     if namespace + "/" + words[2] not in state["secrets"]:
         sys.exit('Error from server (NotFound): secrets "%s" not found' % words[2])
     print(json.dumps({{"data": state["secrets"][namespace + "/" + words[2]]}}))
+elif words[:2] == ["get", "nodes"]:
+    print(json.dumps({{"items": [{{"status": {{"nodeInfo": {{"kubeletVersion": v}}}}}} for v in state["kubelets"]]}}))
 else:
     items = [{{"metadata": {{"name": name}}, "spec": {{"replicas": wanted}}, "status": {{"readyReplicas": ready}}}}
              for name, (wanted, ready) in state["deployments"].items()]
@@ -208,6 +210,7 @@ class Kubectl:
     secrets: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])  # "namespace/name"
     deployments: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])  # wanted, ready
     forwards: dict[str, int | None] = field(default_factory=dict[str, "int | None"])  # "namespace/svc/name"
+    kubelets: list[str] = field(default_factory=lambda: ["v1.36.3-gke.1"])  # version of each node's
 
     @property
     def path(self) -> str:
@@ -221,7 +224,13 @@ class Kubectl:
         program.write_text(KUBECTL.format(python=sys.executable, state=str(state), log=str(log)))
         program.chmod(0o755)
         secrets = {name: encoded(values) for name, values in self.secrets.items()}
-        state.write_text(json.dumps({"secrets": secrets, "deployments": self.deployments, "forwards": self.forwards}))
+        whole = {
+            "secrets": secrets,
+            "deployments": self.deployments,
+            "forwards": self.forwards,
+            "kubelets": self.kubelets,
+        }
+        state.write_text(json.dumps(whole))
 
     @property
     def calls(self) -> list[tuple[int, list[str]]]:

@@ -484,6 +484,30 @@ def test_a_gateway_that_cannot_be_forwarded_leaves_the_models_own_server_checked
     assert "pod is not running" in out
 
 
+def test_on_simulated_nodes_it_says_that_nothing_runs_there(
+    cluster: Kubectl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.kubelets = ["kwok-v0.8.0", "kwok-v0.8.0"]
+    cluster.forwards = {}
+    cluster.write()
+    assert in_cluster(CHAT) == 2
+    out = capsys.readouterr().out
+    assert "its nodes are simulated" in out
+    assert "kind create cluster" in out
+
+
+def test_where_some_nodes_are_real_a_port_that_leads_nowhere_is_told_as_kubectl_does(
+    cluster: Kubectl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.kubelets = ["kwok-v0.8.0", "v1.36.3"]
+    cluster.forwards = {}
+    cluster.write()
+    assert in_cluster(CHAT) == 2
+    out = capsys.readouterr().out
+    assert "simulated" not in out
+    assert "pod is not running" in out
+
+
 def test_a_port_that_never_listens_is_given_up(
     cluster: Kubectl, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
