@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 if everything is pinned and agrees with its source, 1 if not, 2 if something could not be looked up."""
     worst = 0
-    hub, registry = base_url("--hub", args.hub), args.registry and base_url("--registry", args.registry)
+    hub = base_url("ops pin", "--hub", args.hub)
+    registry = base_url("ops pin", "--registry", args.registry) if args.registry else None
     for pin in _pins(hub, registry):
         try:
             found = pin.lookup()
