@@ -147,10 +147,11 @@ def _admits(target: Registered, source: _App, source_policy: Registered, port: s
 
 
 def states(shown: Shown) -> str:
-    """What each command makes of a model, judged by the program itself on a model that needs a GPU."""
-    spec = next((s for s in shown.catalog.values() if s.gpus and not shown.groups[s.group].unavailable), None)
+    """What each command makes of a model, judged by the program itself, on a model that needs a GPU if there is one."""
+    here = [s for s in shown.catalog.values() if s.engine.runs_here and not shown.groups[s.group].unavailable]
+    spec = next(iter(sorted(here, key=lambda s: not s.gpus)), None)
     if spec is None:
-        raise ValueError("no model of the catalog needs a GPU, so there is nothing to draw")
+        return f"stateDiagram-v2\n    [*] --> {State.EXTERNAL.value}"
 
     def judged(enabled: bool, replicas: int) -> State | None:
         """None: refused."""

@@ -136,7 +136,7 @@ class Reader:
     def operates(self, text: str) -> None:
         words = shlex.split(re.split(r" [>|] ", text)[0].replace("$HOME", "/root"))
         if words[1].startswith("--"):  # answers by itself
-            with pytest.raises(SystemExit, match="^0$"):
+            with pytest.raises(SystemExit, match=r"^0$"):
                 cli.main(words[1:])
             return
         assert words[1] in cli._COMMANDS  # pyright: ignore[reportPrivateUsage]

@@ -110,6 +110,21 @@ def test_a_stack_of_ones_own_is_told_too(docs: Path, capsys: pytest.CaptureFixtu
     assert "make docs" in capsys.readouterr().out
 
 
+def test_without_the_stack_the_pages_stay_as_they_are(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (docs.parent / "Pulumi.ai-dev.yaml").unlink()
+    before = (docs / "catalog.md").read_text()
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
+    assert "left as it is" in capsys.readouterr().out
+    assert (docs / "catalog.md").read_text() == before
+
+
+def test_a_catalog_without_a_gpu_model_has_pages_too() -> None:
+    pages = made(replace(SHOWN, catalog={"embeddings": CATALOG["embeddings"]}), DOCS)
+    assert ElementTree.fromstring(pages["pictures/memory.svg"]) is not None  # noqa: S314  our own
+    assert "off --> up" in pages["design.md"]
+
+
 @pytest.mark.parametrize("name", ["pictures/memory.svg", "pictures/costs.svg"])
 def test_a_picture_is_an_svg_that_follows_the_readers_setting_and_says_what_it_shows(name: str) -> None:
     text = made(SHOWN, DOCS)[name]
