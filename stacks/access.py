@@ -114,7 +114,7 @@ def _unknown_models(
             continue
         match, remedy = nearest(name, known), remove_command(project, (*place, index))
         if match or not left:  # never an empty list, which is refused as well
-            meant = set_command(project, (*place, index), match or next(iter(known)))
+            meant = set_command(project, (*place, index), match or next(iter(known), "<alias>"))
             remedy = meant if match else f"{meant}   # or another model, or a group"
             left += 1
         yield Problem(

@@ -167,7 +167,7 @@ class Addresses:
         try:
             reply = self.gateway_server.ask("/v1/models")
         except NoAnswerError as error:
-            raise OpsError(f"the gateway's list of models cannot be had: {error}", self.look) from None
+            raise OpsError(f"the gateway's list of models cannot be had: {error.problem.message}", self.look) from None
         if reply.status != 200:
             kind, message = reply.error()
             raise OpsError(
