@@ -256,7 +256,8 @@ def test_a_bad_override_is_refused_and_its_removal_mends_it(prices: dict[str, An
 @pytest.mark.parametrize(("key", "value"), [("maxHourlyUsd", "0"), ("maxMonthlyUsd", "-5"), ("maxHourlyUsd", "lots")])
 def test_a_budget_is_a_number_above_zero(key: str, value: str):
     (problem,) = plan_with({f"ai-platform:{key}": value}).problems
-    assert problem.remedy == f"pulumi config rm ai-platform:{key}"
+    # Removed, there would be no budget at all.
+    assert problem.remedy == f"pulumi config set ai-platform:{key} <US dollars>"
 
 
 def test_what_has_no_price_is_named_and_left_out_of_the_totals():
