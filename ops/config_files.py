@@ -18,8 +18,9 @@ from typing import Any, cast
 import yaml
 
 from ops.checkout import PROJECT_FILE
-from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment, typed
+from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment
 from ops.errors import OpsError
+from stacks.commands import typed
 from stacks.problems import masked, nearest, written_path
 from stacks.settings import RawConfig
 

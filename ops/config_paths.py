@@ -14,7 +14,6 @@ from stacks.problems import written_path
 
 # A list that is new is filled up with nulls. The CLI has no limit; a mistyped index shall not eat the memory.
 _LONGEST_NEW_LIST = 1000
-_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 
 
 class PathError(ValueError):
@@ -149,15 +148,3 @@ def _new_container(path: Sequence[str | int], done: int) -> object:
 
 def _with(path: Sequence[str | int], at: int, part: str | int) -> str:
     return written_path([*path[:at], part, *path[at + 1 :]])
-
-
-def typed(text: str) -> bool | int | str:
-    """The CLI's reading of a value at a path: true, false and whole numbers of 64 bits are typed, the rest is text."""
-    if text in ("true", "false"):
-        return text == "true"
-    if re.fullmatch(r"0|[-+][0-9]{1,20}|[1-9][0-9]{0,19}", text):
-        number = int(text)
-        # ParseUint, which reads what is too large for ParseInt, takes no sign.
-        if _INT64_MIN <= number < 2**63 or (number <= _UINT64_MAX and text[0].isdigit()):
-            return number
-    return text

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from stacks.problems import config_path
 
 Place = Sequence[str | int]  # a key of a namespace, and the way into its value
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 _PLAIN = r"[\w-]+"  # a key that needs no quoting, and means the same with and without --path
 
 
@@ -55,11 +56,16 @@ def _arrives(value: object, *, within: bool) -> bool:
     return not within or not isinstance(value, str) or typed(text) == text
 
 
-def typed(text: str) -> Any:
-    """The CLI's reading of a value at a path: true, false and whole numbers are typed, the rest is text."""
+def typed(text: str) -> bool | int | str:
+    """The CLI's reading of a value at a path: true, false and whole numbers of 64 bits are typed, the rest is text."""
     if text in ("true", "false"):
         return text == "true"
-    return int(text) if re.fullmatch(r"0|-?[1-9]\d{0,17}", text) else text
+    if re.fullmatch(r"0|[-+][0-9]{1,20}|[1-9][0-9]{0,19}", text):
+        number = int(text)
+        # ParseUint, which reads what is too large for ParseInt, takes no sign.
+        if _INT64_MIN <= number < 2**63 or (number <= _UINT64_MAX and text[0].isdigit()):
+            return number
+    return text
 
 
 def _key(namespace: str, place: Place) -> str:
