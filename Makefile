@@ -66,6 +66,7 @@ lock: $(UV) ## resolve pyproject.toml into requirements.lock (hashes, no registr
 	  --custom-compile-command 'make lock' -o requirements.lock
 
 $(SYNCED): requirements.lock pyproject.toml | $(UV)
+	@echo "installing the packages of requirements.lock into .venv, once" >&2
 	@$(UV) venv -q --allow-existing --python '>=3.11' .venv
 	@VIRTUAL_ENV=.venv $(UV) pip sync -q --compile-bytecode --require-hashes requirements.lock
 	@VIRTUAL_ENV=.venv $(UV) pip install -q --no-deps --no-build-isolation -e .

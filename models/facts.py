@@ -15,6 +15,8 @@ GIB = 2**30
 
 # RFC 1123 label with room for the longest suffix that a derived name carries (`-model-cache`).
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=50)]
+# Of a repository on a hub, and what an engine answers to: both become part of command lines and addresses.
+ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", max_length=200)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from models.engines import AnyEngine
-from models.facts import Alias, Evaluation, Licence, Price, Slo, Source, Spec, Throughput
+from models.facts import Alias, Evaluation, Licence, ModelId, Price, Slo, Source, Spec, Throughput
 from models.tasks import TASKS, Task
 from models.weights import Weights
 
@@ -22,15 +22,15 @@ class ModelSpec(Spec):
     group: str  # enabled and disabled together, `ai-platform:groups.<group>`
     summary: str
     task: Task
-    model_id: str  # "Qwen/Qwen2.5-Coder-7B-Instruct-AWQ"
-    served_name: str  # what the engine answers to; never the alias, so that a bypass of the gateway shows
+    model_id: ModelId  # "Qwen/Qwen2.5-Coder-7B-Instruct-AWQ"
+    served_name: ModelId  # what the engine answers to; never the alias, so that a bypass of the gateway shows
     engine: AnyEngine
     context: int | None = Field(gt=0)  # tokens a request may span; None: the provider's own limit
     weights: Weights | None  # None: nothing of it is stored here
     price: Price
     throughput: Throughput | None = None  # measured on this engine and GPU; None: nobody did, so it is assumed
-    slo: Slo
-    evaluation: Evaluation
+    slo: Slo = Slo(note="none is set")
+    evaluation: Evaluation = Evaluation(status="none", result="nobody has evaluated it here")
     licence: Licence
     sources: tuple[Source, ...] = Field(min_length=1)
 

@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `ops plan | head`: the reader has seen enough.
         sys.stderr.close()
         return 0
+    except SyntaxError as error:
+        # Of a source that the operator edits: the catalog is one.
+        if not error.filename:
+            raise
+        place = f"+{error.lineno or 1} {shlex.quote(error.filename)}"
+        return _told(OpsError(f"{error.filename}:{error.lineno}: {error.msg}", f"${{EDITOR:-vi}} {place}"))
     except OSError as error:
         # A file that a command was told to read or write, or a tool that it needs: the machine's state, not a bug.
         if error.filename is None:
@@ -86,7 +92,14 @@ def _run(arguments: list[str]) -> int:
 
 
 def _told(error: OpsError) -> int:
-    sys.stderr.write(f"{error.verdict}: {error}\n")
+    text = f"{error.verdict}: {error}"
+    if sys.stderr.isatty():
+        from ops.wrapping import folded, width  # noqa: PLC0415  only where somebody reads it
+
+        # A remedy stays whole, to be copied.
+        lines = text.split("\n")
+        text = "\n".join(line if line.startswith("  remedy: ") else folded(line, width()) for line in lines)
+    sys.stderr.write(f"{text}\n")
     return error.exit_code
 
 

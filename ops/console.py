@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,9 +114,12 @@ def _squeezed(columns: Sequence[Column], texts: Sequence[Sequence[str]], availab
 
 
 def refusal(problems: Sequence[Problem]) -> Group:
-    """All problems, for standard error."""
+    """All problems, for standard error: broken between words on a terminal, whole lines in a log."""
+    columns = width() if sys.stderr.isatty() else None
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     lines: list[RenderableType] = [Text(f"refused: {count}, nothing would be deployed", style="bold red")]
     for problem in problems:
-        lines += [Text(f"- {problem.message}"), Text(f"    {problem.remedy}", style="bold")]
+        message = f"- {problem.message}"
+        lines.append(Text(wrapped(problem.message, columns, "- ") if columns else message))
+        lines.append(Text(f"    {problem.remedy}", style="bold"))
     return Group(*lines)

@@ -28,6 +28,7 @@ from typing import Any, cast
 
 from components.gateway import keys as gateway_keys
 from models.catalog import CATALOG, GROUPS
+from ops.checkout import cluster_root
 from ops.config_files import load
 from ops.errors import OpsError
 from stacks.problems import nearest
@@ -73,6 +74,8 @@ def named_cluster(args: argparse.Namespace, command: str) -> Kube:
     platform = settings.platform
     if platform.target == "kubernetes" and platform.kube_context:
         path = args.project_dir / Path(platform.kubeconfig).expanduser() if platform.kubeconfig else None
+        if path is not None and not path.is_file():
+            raise _not_there(path, args.project_dir, f"{command} --context {platform.kube_context}")
         return Kube(platform.kube_context, str(path) if path else None)
     # As `gcloud container clusters get-credentials` names it.
     gcp = settings.gcp
@@ -81,6 +84,23 @@ def named_cluster(args: argparse.Namespace, command: str) -> Kube:
         f"no cluster is named: stack '{args.stack}' has none in its file, and the current context is never used",
         f"{command} --context {name}",
     )
+
+
+# What serves on one machine, in place of nodes that are simulated.
+_SERVES = (
+    "kind create cluster --name ai && "
+    "ops up --set kubeconfig=$HOME/.kube/config --set kubeContext=kind-ai --model embeddings"
+)
+
+
+def _not_there(kubeconfig: Path, project_dir: Path, command: str) -> OpsError:
+    if kubeconfig.absolute().is_relative_to(cluster_root(project_dir)):
+        return OpsError(
+            "the embedded cluster is not up, and on its simulated nodes nothing would answer either; docs/local.md "
+            "says what serves on this machine",
+            _SERVES,
+        )
+    return OpsError(f"kubeconfig {kubeconfig} is not there, so no cluster is named", f"{command} --kubeconfig <file>")
 
 
 def _credentials(context: str) -> str | None:
@@ -177,7 +197,7 @@ class Kube:
             return _credentials(self.context) or f"{contexts}   # those that there are"
         return self.typed("get", "namespaces")
 
-    def _refuse_simulated(self) -> None:
+    def refuse_simulated(self) -> None:
         """Raises OpsError where every node is simulated; says nothing where that cannot be seen."""
         try:
             nodes = self._get("default", "nodes")["items"]
@@ -188,8 +208,7 @@ class Kube:
             raise OpsError(
                 f"context {self.context}: its nodes are simulated, so nothing runs on them and no port leads anywhere; "
                 "docs/local.md says what serves on this machine",
-                "kind create cluster --name ai && "
-                "ops up --set kubeconfig=$HOME/.kube/config --set kubeContext=kind-ai --model embeddings",
+                _SERVES,
             )
 
     @contextmanager
@@ -210,7 +229,7 @@ class Kube:
             try:
                 local = _listening_port(process)
                 if local is None:
-                    self._refuse_simulated()
+                    self.refuse_simulated()
                     errors.seek(0)
                     told = errors.read().decode(errors="replace")
                     raise self._failed(

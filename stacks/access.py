@@ -85,7 +85,7 @@ def access_problems(plan: Plan) -> Iterator[Problem]:
                 f"{path}.team is '{key.team}', and there is no such team; {did_you_mean(key.team, platform.teams)}"
                 if platform.teams
                 else f"{path}.team is '{key.team}', and there are no teams",
-                set_command(project, place, match) if match else remove_command(project, place),
+                _team_remedy(project, place, match, platform),
             )
         team = platform.teams.get(key.team or "")
         doubtful = plan.settings.doubtful("keys", alias) or plan.settings.doubtful("teams", key.team or "")
@@ -122,6 +122,14 @@ def _unknown_models(
             f"{did_you_mean(name, known)}",
             remedy,
         )
+
+
+def _team_remedy(project: str, place: tuple[str, str, str], match: str | None, platform: Platform) -> str:
+    """A team that there is; without any, the key stands alone, and only its own budget binds it."""
+    if match or platform.teams:
+        others = "" if match else "   # or another team"
+        return set_command(project, place, match or next(iter(platform.teams))) + others
+    return f"{remove_command(project, place)}   # then only the key's own budget binds it"
 
 
 def _fallback_problems(plan: Plan, catalog: Mapping[str, ModelSpec]) -> Iterator[Problem]:

@@ -44,9 +44,11 @@ def admit(
     before `pulumi up`, not a reason to show nothing.
     """
     settings, found = parse(raw, catalog, groups)
-    # Of the program's own catalog: what a caller hands over was made by it.
-    found += [Problem(flaw.message, flaw.remedy) for flaw in FLAWS if catalog is CATALOG]
     plan = make_plan(settings, catalog)
+    if FLAWS and catalog is CATALOG:
+        # Alone: beside a catalog that lacks entries, half of what config says would look wrong.
+        flaws = tuple(Problem(flaw.message, flaw.remedy) for flaw in FLAWS)
+        return Admission(plan=plan, problems=flaws, unprepared=(), remarks=())
     found += problems(plan)
     found += access_problems(plan)
     missing = tuple(unprepared(plan))

@@ -118,7 +118,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[Whole, Field(ge=1)]
 Rate = Annotated[Whole, Field(ge=1, le=1_000_000_000)]  # a minute; the gateway's database ends at 2^63
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-AboveZero = Annotated[Number, Field(gt=0)]
+AboveZero = Annotated[Number, Field(gt=0, le=1e9)]  # dollars, tokens a second: more is a slip
 Truth = Annotated[bool, BeforeValidator(_truth)]
 
 

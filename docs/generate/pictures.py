@@ -10,6 +10,7 @@ from docs.generate.shown import Shown
 from models.machines import GPUS
 from models.memory.vllm import GpuFit
 from models.spec import ModelSpec
+from models.weights import Quantization
 from stacks.costs import CENTS, HOURLY_DIGITS, Costs, Line, costs
 
 _GPU = GPUS["nvidia-l4"]
@@ -32,12 +33,20 @@ def fit_words(fit: GpuFit) -> str:
     return f"{fit.requested_len:,} tokens, {int(fit.concurrency):,} at once"
 
 
+def _stored(spec: ModelSpec) -> str:
+    """How its weights are stored: "awq", or the type of their numbers."""
+    if spec.weights is None:
+        return "-"
+    quantization = spec.weights.quantization
+    return spec.weights.dtype if quantization is Quantization.NONE else quantization.value
+
+
 def memory(catalog: Mapping[str, ModelSpec]) -> str:
     """A bar a model that has a GPU: what takes its memory, and how many requests of the whole context it holds."""
     bars = [
         Bar(
             label=spec.alias,
-            under=f"{spec.weights.quantization.value if spec.weights else ''} on {spec.engine.name()}",
+            under=f"{_stored(spec)} on {spec.engine.name()}",
             parts={
                 "weights": fit.weights_gib,
                 "CUDA libraries, buffers": fit.non_torch_gib,

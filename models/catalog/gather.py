@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from models.spec import ModelSpec
 
 _ENTRIES = "ENTRIES"
+_HERE = Path(__file__).parent
+_ANY = (Exception, SystemExit)  # a family that leaves would take every command with it
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def gather(families: Sequence[str], groups: Container[str]) -> tuple[dict[str, M
     places: dict[str, _Place] = {}
     flaws: list[Flaw] = []
     for family in families:
-        for found in _load(Path(__file__).with_name(f"{family}.py")):
+        for found in _load(_HERE / f"{family}.py"):
             if isinstance(found, Flaw):
                 flaws.append(found)
                 continue
@@ -62,6 +64,8 @@ def gather(families: Sequence[str], groups: Container[str]) -> tuple[dict[str, M
                 wrong = f"alias '{spec.alias}' is taken by {places[spec.alias]}, and one would replace the other"
             elif same_name:
                 wrong = f"{spec.alias}: served_name '{spec.served_name}' is taken by {places[same_name]}"
+            elif spec.served_name in catalog:
+                wrong = f"{spec.alias}: served_name '{spec.served_name}' is the alias of {places[spec.served_name]}"
             elif spec.group not in groups:
                 wrong = f"{spec.alias}: there is no group '{spec.group}' in models/catalog/parts.py to enable it with"
             elif spec.alias in groups:
@@ -76,15 +80,26 @@ def gather(families: Sequence[str], groups: Container[str]) -> tuple[dict[str, M
 def _load(path: Path) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
     """Entries of a family; where it cannot be imported, each of its entries by itself."""
     try:
-        module = importlib.import_module(f"{__package__}.{path.stem}")
-        entries = cast("tuple[ModelSpec, ...]", getattr(module, _ENTRIES))
-    except Exception as error:
+        entries: object = getattr(importlib.import_module(f"{__package__}.{path.stem}"), _ENTRIES)
+        if not isinstance(entries, tuple | list):
+            raise TypeError(f"{_ENTRIES} is a {type(entries).__name__}: write a tuple, with a comma behind each entry")
+        found = list(cast("tuple[object, ...]", entries))
+        if not found:
+            raise ValueError(f"{_ENTRIES} is empty; take the file out of FAMILIES in models/catalog/__init__.py")
+    except _ANY as error:
         yield from _one_by_one(path, error)
         return
-    yield from ((spec, _Place(path, index)) for index, spec in enumerate(entries))
+    for index, spec in enumerate(found):
+        yield _checked(spec, _Place(path, index))
 
 
-def _one_by_one(path: Path, error: Exception) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
+def _checked(spec: object, place: _Place) -> tuple[ModelSpec, _Place] | Flaw:
+    if isinstance(spec, ModelSpec):
+        return spec, place
+    return _flaw(place.path, place.line, f"{spec!r:.60} among {_ENTRIES} is no ModelSpec: is a comma lacking?")
+
+
+def _one_by_one(path: Path, error: BaseException) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
     """What of a family can be used, and what is wrong with the rest."""
     try:
         tree = ast.parse(path.read_text(), str(path))
@@ -92,18 +107,22 @@ def _one_by_one(path: Path, error: Exception) -> Iterator[tuple[ModelSpec, _Plac
         tree.body = [node for node in tree.body if not _assigns_entries(node)]
         names: dict[str, object] = {"__name__": f"{__package__}.{path.stem}", "__file__": str(path)}
         exec(compile(tree, str(path), "exec"), names)  # noqa: S102  our own file
-    except Exception as failed:
+    except _ANY as failed:
         yield _flaw(path, _line_in(path, failed), _told(failed))
         return
-    if not entries:
-        yield _flaw(path, _line_in(path, error), _told(error))
+    flawless = True
     for index, node in enumerate(entries):
         try:
-            spec = cast("ModelSpec", eval(compile(ast.Expression(node), str(path), "eval"), names))  # noqa: S307
-        except Exception as failed:
+            spec: object = eval(compile(ast.Expression(node), str(path), "eval"), names)  # noqa: S307
+        except _ANY as failed:
+            flawless = False
             yield _flaw(path, node.lineno, _told(failed))
         else:
-            yield spec, _Place(path, index)
+            checked = _checked(spec, _Place(path, index))
+            flawless = flawless and not isinstance(checked, Flaw)
+            yield checked
+    if flawless:  # what failed is none of the entries
+        yield _flaw(path, _line_in(path, error), _told(error))
 
 
 def _assigns_entries(node: ast.stmt) -> bool:
@@ -117,7 +136,7 @@ def _elements(tree: ast.Module) -> list[ast.expr]:
     return list(value.elts) if isinstance(value, ast.Tuple | ast.List) else []
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An error in a line: of a bad value, which field, what is wrong, and what was given."""
     if not isinstance(error, ValidationError):
         return f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
@@ -136,7 +155,7 @@ def _told(error: Exception) -> str:
     )
 
 
-def _line_in(path: Path, error: Exception) -> int:
+def _line_in(path: Path, error: BaseException) -> int:
     """The last line of a file that an error came through."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno or 1

@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         if args.format == "json":
             _print_json(admission, [])
         errors.print(refusal(admission.problems))
+        if args.assignments:
+            errors.print("(what --set asked for: --set KEY=VALUE in place of `pulumi config set KEY VALUE`)")
         return REFUSED
     recording = run_main(raw, project_dir)
     match args.format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -69,6 +70,11 @@ BAD = {
     "a base without a row": (second(weights='awq("Quen", revision=None, bytes_on_disk=1)'), "has no row 'Quen'"),
     "a price of zero": (second(price="PerToken(input_usd_per_mtok=0, output_usd_per_mtok=1)"), "greater than 0"),
     "a field that there is not": (second().replace("context=", "kontext="), "kontext: Extra inputs"),
+    "a name no command line takes": (second(served_name='"a b; rm -rf /"'), "served_name: String should match"),
+    "a served name that is an alias": (
+        second(served_name='"coder"', alias='"third"').replace('"coder"', '"first"'),
+        "is the alias of",
+    ),
     "a name that there is not": (second(licence="lizenz"), "NameError: name 'lizenz'"),
 }
 
@@ -131,3 +137,31 @@ def test_a_file_that_is_no_python_is_told_with_its_line(broken: Broken) -> None:
 def test_all_are_told_at_once_and_none_as_a_traceback(broken: Broken) -> None:
     assert broken.plan.startswith(f"refused: {len(BAD) + 1} problems")
     assert "Traceback" not in broken.plan + broken.fit
+
+
+WHOLE = {
+    "no comma": ("ENTRIES = (object())", "ENTRIES is a object"),
+    "nothing": ("ENTRIES = None", "ENTRIES is a NoneType"),
+    "no entries": ("ENTRIES = ()", "ENTRIES is empty"),
+    "a string among them": ('ENTRIES = ("coder",)', "is no ModelSpec"),
+    "a family that leaves": ("raise SystemExit(0)", "SystemExit"),
+    "a generator that fails": ("ENTRIES = (1 / 0 for _ in (1,))", "ENTRIES is a generator"),
+    "a broken import": ("import nothing_of_this_name\nENTRIES = ()", "ModuleNotFoundError"),
+}
+
+
+@pytest.mark.parametrize("wrong", WHOLE)
+def test_entries_that_are_wrong_as_a_whole_are_a_flaw_of_their_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str
+) -> None:
+    source, message = WHOLE[wrong]
+    name = f"family_{list(WHOLE).index(wrong)}"
+    (tmp_path / f"{name}.py").write_text(source + "\n")
+    gather = importlib.import_module("models.catalog.gather")  # the package has a function of that name
+    monkeypatch.setattr(gather, "_HERE", tmp_path)
+    monkeypatch.setattr(sys.modules["models.catalog"], "__path__", [str(tmp_path)])
+    found, flaws = gather.gather([name], {})
+    assert found == {}
+    assert len(flaws) == 1
+    assert message in flaws[0].message
+    assert f"{name}.py:" in flaws[0].message

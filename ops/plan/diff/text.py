@@ -17,8 +17,8 @@ def as_text(diff: PlanDiff | None, label: str, note: str | None, new: PlanData, 
 
     `diff` is None where the old side cannot be compared with; `note` says why.
     """
-    lines = [f"{new['stack']} against {label}: {headline(diff, new)}"]
-    lines += [note] if note else []
+    lines = _wrapped(f"{new['stack']} against {label}: {headline(diff, new)}", width)
+    lines += _wrapped(note, width) if note else []
     if diff is None:
         lines += ["", *_notices("notices", notice_lines(notices(new)), width)]
         return "\n".join(lines).rstrip() + "\n"
@@ -26,7 +26,7 @@ def as_text(diff: PlanDiff | None, label: str, note: str | None, new: PlanData, 
     lines += ["", *_screen(first, width)]
     lines += _notices("new notices", notice_lines(diff.notices), width)
     lines += _rest(first, width)
-    lines += _objects(diff)
+    lines += _objects(diff, width)
     if diff.standing:
         lines += ["", *_notices("notices as before", notice_lines(diff.standing), width)]
     return "\n".join(lines) + "\n"
@@ -72,14 +72,15 @@ def _wrapped(text: str, width: int | None) -> list[str]:
     )
 
 
-def _objects(diff: PlanDiff) -> Iterator[str]:
+def _objects(diff: PlanDiff, width: int | None) -> Iterator[str]:
     for operation in Operation:
         members = [d for d in diff.differences if d.operation is operation]
         if not members:
             continue
         yield f"\n{operation}:"
         if operation is Operation.CREATED:
-            yield from (f"  {line}" for line in by_kind(members))
+            for line in by_kind(members):
+                yield from _wrapped(f"  {line}", width)
             continue
         for found in members:
             yield f"  {found.shown}"
