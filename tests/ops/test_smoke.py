@@ -541,6 +541,9 @@ def test_a_stack_of_a_context_names_it(cluster: Kubectl, tmp_path: Path) -> None
         "config:\n  ai-platform:target: kubernetes\n"
         "  ai-platform:kubeconfig: sub/config\n  ai-platform:kubeContext: kind-ai\n"
     )
+    assert smoke(CHAT, "--stack", "here", "--project-dir", str(tmp_path)) == 2  # no such file yet
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "config").touch()
     assert smoke(CHAT, "--stack", "here", "--project-dir", str(tmp_path)) == 0
     expected = [f"--kubeconfig={tmp_path}/sub/config", "--context=kind-ai"]
     assert all(call[:2] == expected for _, call in cluster.calls)
