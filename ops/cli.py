@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ops.checkout import nearest_project
@@ -39,13 +41,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         fast_imports.install()
     try:
+        return _exit_code(arguments)
+    except BrokenPipeError:
+        return 0
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """A reader may have seen enough, as that of `ops plan | head` has: what is left for it is dropped, not told."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError:
+            continue  # a full disk: Python tells it as it ends, with an exit code of its own
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
         return _run(arguments)
     except OpsError as error:
         return _told(error)
-    except BrokenPipeError:
-        # `ops plan | head`: the reader has seen enough.
-        sys.stderr.close()
-        return 0
     except OSError as error:
         # A file that a command was told to read or write, or a tool that it needs: the machine's state, not a bug.
         if error.filename is None:
@@ -86,7 +105,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _told(error: OpsError) -> int:
-    sys.stderr.write(f"{error.verdict}: {error}\n")
+    with suppress(BrokenPipeError):
+        sys.stderr.write(f"{error.verdict}: {error}\n")
     return error.exit_code
 
 
