@@ -51,9 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _let_go() -> None:
     """A reader may have seen enough, as that of `ops plan | head` has: what is left for it is dropped, not told."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # closed before the start, as by `>&-`
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         except OSError:
