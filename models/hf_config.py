@@ -8,6 +8,8 @@ the model classes in Hugging Face transformers; which context a scaled rotary em
 from __future__ import annotations
 
 import json
+import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,7 @@ _SENSES = frozenset(
     ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "visual", "img_processor", "audio_processor")
 )
 _DTYPES = {"float32", "float16", "bfloat16"}
+_MOST = 10**12  # of whatever a config counts: far above any model, far below what a float holds
 
 
 class UnsupportedModelError(ValueError):
@@ -65,11 +68,14 @@ def read_config(path: Path) -> HfModel:
         config: object = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror or error}; give the path of a model's config.json") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{file} is no JSON; download the model's config.json again") from None
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds no JSON object; give a model's config.json")
-    return parse_config(cast("dict[str, Any]", config))
+    try:
+        return parse_config(cast("dict[str, Any]", config))
+    except RecursionError:
+        raise ValueError(f"{file} nests too deep; download the model's config.json again") from None
 
 
 def parse_config(config: Mapping[str, Any]) -> HfModel:
@@ -138,7 +144,9 @@ def _count(config: Mapping[str, Any], names: tuple[str, ...], default: int | Non
         return default
     value: object = config[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"config.json has {name} = {value!r}, which is no positive whole number")
+        raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, which is no positive whole number")
+    if value > _MOST:
+        raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, and no model has more than {_MOST:,}")
     return value
 
 
@@ -175,6 +183,8 @@ def _positions(config: Mapping[str, Any]) -> int:
         return positions
     if kind == "yarn":
         positions = _count(scaling, ("original_max_position_embeddings",), positions)
+    if factor > _MOST or not math.isfinite(factor) or positions * factor > _MOST:
+        raise ValueError(f"config.json scales {positions} positions by {reprlib.repr(factor)}, as no model does")
     return int(positions * factor)
 
 

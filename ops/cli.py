@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ops.checkout import nearest_project
@@ -39,13 +41,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         fast_imports.install()
     try:
+        return _exit_code(arguments)
+    except BrokenPipeError:
+        return 0
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """A reader may have seen enough, as that of `ops plan | head` has: what is left for it is dropped, not told."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # closed before the start, as by `>&-`
+            continue
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError:
+            continue  # a full disk: Python tells it as it ends, with an exit code of its own
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
         return _run(arguments)
     except OpsError as error:
         return _told(error)
-    except BrokenPipeError:
-        # `ops plan | head`: the reader has seen enough.
-        sys.stderr.close()
-        return 0
     except SyntaxError as error:
         # Of a source that the operator edits: the catalog is one.
         if not error.filename:
@@ -99,7 +119,8 @@ def _told(error: OpsError) -> int:
         # A remedy stays whole, to be copied.
         lines = text.split("\n")
         text = "\n".join(line if line.startswith("  remedy: ") else folded(line, width()) for line in lines)
-    sys.stderr.write(f"{text}\n")
+    with suppress(BrokenPipeError):
+        sys.stderr.write(f"{text}\n")
     return error.exit_code
 
 

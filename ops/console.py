@@ -18,17 +18,24 @@ _GAPS = (2, 1)  # columns between two cells
 _LEAST_TEXT = 8  # columns that a folded text keeps, where even its words do not fit
 
 
+class _Console(Console):
+    """Whose reader may leave, as that of `ops plan | head` does: the command goes on, and has its own exit code."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 def output(*, soft_wrap: bool = False) -> Console:
     """Standard output. What is printed is shown as it is: a name may contain brackets or `:b:`.
 
     `soft_wrap` is for messages and logs: a line each, however long.
     """
-    return Console(width=width(), soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+    return _Console(width=width(), soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 def errors() -> Console:
     """Standard error, a message a line, however long."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    return _Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @dataclass(frozen=True)

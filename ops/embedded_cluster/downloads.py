@@ -11,15 +11,17 @@ import hashlib
 import http.client
 import os
 import platform
+import shlex
 import sys
 import tarfile
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+
+from ops.errors import OpsError
 
 SOURCE = "AI_PLATFORM_DOWNLOADS"  # "off", or a mirror that has the paths of both hosts
 RELEASE = "v1.36.2"
@@ -70,26 +72,51 @@ def take(
 ) -> None:
     """Put those of the tools that can be had into the folder, and say in a line why the others cannot.
 
-    `unfit` runs a program and says why it is of no use, or None.
+    `unfit` runs a program and says why it is of no use, or None. Raises OpsError for a mirror with a password in it.
     """
     arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
     if os.environ.get(SOURCE) == "off" or arch is None or sys.platform != "linux":
         return
+    _refuse_password(os.environ.get(SOURCE, ""))
     kept = folder(cache)
-    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        say(f"  not downloaded, so built here: {_trouble(error)}")
+        return
     for file in _files(arch):
         wanted = [tool for tool in file.tools if tool in tools]
         if not wanted:
             continue
         started = time.monotonic()
-        say(f"  {', '.join(wanted)}: downloading from {urllib.parse.urlsplit(file.url).netloc} ...")
+        say(f"  {', '.join(wanted)}: downloading from {os.environ.get(SOURCE) or file.host} ...")
         try:
             _take(file, wanted, kept, unfit)
             say(f"  {', '.join(wanted)}: {RELEASE}, checksum verified, {time.monotonic() - started:.0f} s")
+        except _UnreachableError as reason:
+            say(f"  not downloaded, so built here: {reason}")
+            return
         except _NotTakenError as reason:
             say(f"  not downloaded, so built here: {reason}")
-            if isinstance(reason, _UnreachableError):
-                return
+        except OSError as error:  # a folder in the way, a full disk
+            say(f"  not downloaded, so built here: {_trouble(error)}")
+
+
+def _refuse_password(mirror: str) -> None:
+    """An address is shown with all that is told of it, so a secret may not be in it."""
+    before, at, host = mirror.rpartition("@")
+    if at:
+        scheme = "http" if before.startswith("http://") else "https"
+        raise OpsError(
+            f"{SOURCE} has a user or a password in it (all before the @), which would be shown; it is not used",
+            f"export {SOURCE}={shlex.quote(f'{scheme}://{host}')}",
+        )
+
+
+def _trouble(error: OSError) -> str:
+    """What is wrong with which place on disk."""
+    place = error.filename2 or error.filename
+    return f"{place}: {error.strerror}" if place else str(error)
 
 
 def _files(arch: str) -> list[_File]:
@@ -120,12 +147,16 @@ def _take(file: _File, wanted: Collection[str], kept: Path, unfit: Callable[[str
             program.rename(kept / tool)
     finally:
         for left in kept.glob("*partial"):
-            left.unlink()
+            if not left.is_dir():  # none of this project's making
+                left.unlink()
 
 
 def _published(url: str) -> str:
-    with _open(url) as answer:
-        text = answer.read(1024).decode(errors="replace").split()
+    try:
+        with _open(url) as answer:
+            text = answer.read(1024).decode(errors="replace").split()
+    except (OSError, http.client.HTTPException) as error:
+        raise _NotTakenError(f"{url} cannot be read ({error})") from error
     if not text or len(text[0]) != hashlib.sha512().digest_size * 2:
         raise _NotTakenError(f"{url} holds no SHA-512")
     return text[0].lower()
@@ -139,7 +170,7 @@ def _open(url: str) -> http.client.HTTPResponse:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _UnreachableError(f"{url} cannot be reached ({getattr(error, 'reason', error)})") from error
     if str(answer.url).partition(":")[0] != url.partition(":")[0]:
-        raise _NotTakenError(f"{url} leads to {answer.url}")
+        raise _NotTakenError(f"{url} leads away from {url.partition(':')[0]}")
     return answer
 
 
@@ -157,7 +188,7 @@ def _fetch(url: str, target: Path) -> str:
                     raise _NotTakenError(f"{url} is slow: {size / 1e6:.1f} MB in {passed:.0f} s")
             if size < int(answer.headers.get("content-length", size)):
                 raise http.client.IncompleteRead(b"")  # which `read1` does not tell
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise _NotTakenError(f"{url} ended after {size / 1e6:.1f} MB ({error})") from error
     return digest.hexdigest()
 

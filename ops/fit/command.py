@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import reprlib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -36,12 +38,15 @@ Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 _MACHINES = SYSTEM_MACHINES | G2_MACHINES
 _TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
 _FITS, _DOES_NOT = 0, 2
+_MOST = 10**15  # of bytes, tokens or sequences: far above any machine, far below what a float holds
 
 
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    if value > _MOST:
+        raise argparse.ArgumentTypeError(f"{reprlib.repr(value)} is more than {_MOST:,}")
     return value
 
 
@@ -119,7 +124,7 @@ class _Answer:
 def _answer(args: argparse.Namespace) -> _Answer:
     if (args.alias is None) == (args.config is None):
         raise OpsError("one model is to be named: an alias of the catalog, or a config.json", "ops fit coder-chat")
-    subject = _from_catalog(args) if args.alias else _from_config(args)
+    subject = _from_catalog(args) if args.alias is not None else _from_config(args)
     if subject.stated_gib is not None:
         context = int(subject.flags.get("max_model_len") or subject.architecture.max_positions)
         return _cpu_answer(args, subject, subject.stated_gib, {"stated_gib": subject.stated_gib}, context)
@@ -137,6 +142,9 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
         raise OpsError(FLAWS[0].message, FLAWS[0].remedy, *(Problem(f.message, f.remedy) for f in FLAWS[1:]))
     spec = CATALOG.get(args.alias)
     if spec is None:
+        if args.alias.endswith(".json") or os.path.exists(args.alias):  # noqa: PTH110  Path's raises for a long name
+            of_file = argparse.Namespace(**vars(args) | {"alias": None, "config": args.alias})
+            raise OpsError(f"{args.alias} is a path, and no model of the catalog is named so", _command(of_file, {}))
         near = nearest(args.alias, CATALOG) or next(iter(CATALOG))
         known = did_you_mean(args.alias, CATALOG)
         raise OpsError(f"no model '{args.alias}' in the catalog; {known}", f"ops fit {near}")

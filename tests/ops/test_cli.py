@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import shlex
@@ -112,6 +113,44 @@ def test_a_bug_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_module", broken)
     with pytest.raises(KeyError, match="a bug"):
         cli.main(["plan"])
+
+
+def _unread(words: str, *, unbuffered: bool, both: bool) -> tuple[int, str]:
+    """The exit code and what stderr got, where standard output (or both) has no reader any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "ops.cli", *words.split()],
+            env=environment | ({"PYTHONUNBUFFERED": "1"} if unbuffered else {}),
+            stdout=writer,
+            stderr=writer if both else subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=CHECKOUT,
+        )
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr or ""
+
+
+@pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("words", ["plan", "fit coder-chat", "--help", "--version"])
+def test_a_reader_who_leaves_is_no_failure_and_nothing_is_told(words: str, unbuffered: bool) -> None:
+    assert _unread(words, unbuffered=unbuffered, both=False) == (0, "")
+    assert _unread(words, unbuffered=unbuffered, both=True) == (0, "")
+
+
+@pytest.mark.parametrize("unbuffered", [False, True], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "words", ["plan --stack nowhere", "fit nonsense", "nonsense", "plan --set ai-platform:clusterMode=nonsense"]
+)
+def test_a_refusal_that_nobody_reads_is_still_one(words: str, unbuffered: bool) -> None:
+    code, told = _unread(words, unbuffered=unbuffered, both=False)
+    assert (code, "Traceback" in told) == (2, False)
+    assert told
+    assert _unread(words, unbuffered=unbuffered, both=True) == (2, "")
 
 
 # --- version and completion ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ops.embedded_cluster import binaries, downloads
-from ops.errors import FailedError
+from ops.errors import FailedError, OpsError
 
 ARCHIVED, ALONE = ("etcd", "kube-apiserver", "kubectl"), ("kube-controller-manager", "kube-scheduler")
 ARCHIVE = f"envtest-{downloads.RELEASE}-linux-amd64.tar.gz"
@@ -49,6 +49,7 @@ class Mirror:
         self.hang: set[str] = set()
         self.drip: set[str] = set()
         self.stall: set[str] = set()  # after the first bytes
+        self.lengths: dict[str, str] = {}  # told instead of the true one
         self.over = threading.Event()
 
 
@@ -65,7 +66,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
                 return
             content = has.files.get(name)
             self.send_response(200 if content is not None else 404)
-            self.send_header("content-length", str(len(content or b"")))
+            self.send_header("content-length", has.lengths.get(name, str(len(content or b""))))
             self.end_headers()
             if name in has.stall:
                 self.wfile.write(b"first")
@@ -154,6 +155,14 @@ def _stalled_program(mirror: Mirror) -> None:
     mirror.stall.add("kube-scheduler")
 
 
+def _length_no_number(mirror: Mirror) -> None:
+    mirror.lengths["kube-scheduler"] = "many"
+
+
+def _checksum_stalled(mirror: Mirror) -> None:
+    mirror.stall.add("kube-scheduler.sha512")
+
+
 def _another_release(mirror: Mirror) -> None:
     other = program("kube-scheduler", "v1.30.0")
     mirror.files["kube-scheduler"] = other
@@ -171,6 +180,8 @@ def _another_release(mirror: Mirror) -> None:
         (_cut_archive, set(ARCHIVED), "ended after 0.0 MB"),
         (_cut_program, {"kube-scheduler"}, "ended after 0.0 MB"),
         (_stalled_program, {"kube-scheduler"}, "timed out"),
+        (_length_no_number, {"kube-scheduler"}, "invalid literal"),
+        (_checksum_stalled, {"kube-scheduler"}, "timed out"),
         (_another_release, {"kube-scheduler"}, "is 1.30.0, but the cluster needs 1.36"),
     ],
 )
@@ -214,6 +225,60 @@ def test_a_server_that_drips_is_left(mirror: Mirror, take: Take, monkeypatch: py
 
 def test_nobody_there_is_one_line_at_once(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(downloads.SOURCE, "http://127.0.0.1:9")
+    kept, said = take()
+    assert kept == set()
+    assert len([line for line in said if "not downloaded" in line]) == 1
+
+
+@pytest.mark.parametrize("name", ["partial", "kube-scheduler.partial", "kube-scheduler"])
+def test_a_folder_in_the_way_is_told_in_a_line_and_left_alone(
+    mirror: Mirror, take: Take, tmp_path: Path, name: str
+) -> None:
+    in_the_way = downloads.folder(tmp_path) / name
+    in_the_way.mkdir(parents=True)
+    kept, said = take("kube-scheduler")
+    assert kept == {name}
+    assert in_the_way.is_dir()
+    assert "not downloaded, so built here" in said[-1]
+    assert f"{in_the_way}: Is a directory" in said[-1]
+    assert mirror.asked
+
+
+def test_a_file_where_the_folder_should_be_is_told_and_nobody_is_asked(
+    mirror: Mirror, take: Take, tmp_path: Path
+) -> None:
+    downloads.folder(tmp_path).write_text("")
+    said: list[str] = []
+    downloads.take(downloads.NAMES, tmp_path, said.append, binaries.unfit_by_name)
+    assert said == [f"  not downloaded, so built here: {downloads.folder(tmp_path)}: File exists"]
+    assert mirror.asked == []
+
+
+@pytest.mark.parametrize(
+    ("value", "instead"),
+    [
+        ("http://user:s3cret@127.0.0.1:9/mirror", "http://127.0.0.1:9/mirror"),
+        ("https://s3cret@mirror.invalid", "https://mirror.invalid"),
+        ("https://user:s3cret/s3cret@s3cret@mirror.invalid", "https://mirror.invalid"),
+        ("user:s3cret@mirror.invalid", "https://mirror.invalid"),
+    ],
+)
+def test_a_mirror_s_password_is_refused_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, instead: str
+) -> None:
+    monkeypatch.setattr(downloads.platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv(downloads.SOURCE, value)
+    said: list[str] = []
+    with pytest.raises(OpsError) as refused:
+        downloads.take(downloads.NAMES, tmp_path, said.append, binaries.unfit_by_name)
+    assert refused.value.problem.remedy == f"export {downloads.SOURCE}={instead}"
+    assert "s3cret" not in f"{said}{refused.value}"
+
+
+@pytest.mark.parametrize("value", ["http://[bad", "mirror.invalid", "http://host:port"])
+def test_a_mirror_that_is_no_address_is_one_line(take: Take, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setattr(downloads.platform, "machine", lambda: "x86_64")
+    monkeypatch.setenv(downloads.SOURCE, value)
     kept, said = take()
     assert kept == set()
     assert len([line for line in said if "not downloaded" in line]) == 1

@@ -160,6 +160,10 @@ def test_a_refusal_in_text_names_the_nearest_command(capsys: pytest.CaptureFixtu
     ("words", "message"),
     [
         (("coder-agnt",), "remedy: ops fit coder-agent\n"),
+        (("",), "no model '' in the catalog"),
+        (("x" * 5000,), "known: qwen-local, coder-chat"),
+        (("/nowhere/config.json",), "remedy: ops fit --config /nowhere/config.json\n"),
+        (("/", "--gpu", "t4"), "remedy: ops fit --config / --gpu t4\n"),
         (("zzzzzzzz",), "known: qwen-local, coder-chat"),
         (("claude-haiku",), "runs at its provider"),
         ((), "one model is to be named"),
@@ -182,6 +186,59 @@ def test_bad_input_is_a_fact_and_a_remedy_on_stderr_and_exit_2(
     assert message in captured.err
     assert captured.err.startswith("refused: ")
     assert captured.err.count("\n") == captured.err.count("  remedy: ") + 1 == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[" * 100_000, id="lists"),
+        pytest.param('{"text_config":' * 100_000, id="objects"),
+        *(
+            pytest.param('{"text_config":' * depth + json.dumps(QWEN_32B) + "}" * depth, id=f"{depth} text_configs")
+            for depth in range(sys.getrecursionlimit() - 120, sys.getrecursionlimit(), 2)
+        ),
+    ],
+)
+def test_a_config_that_nests_deep_is_no_traceback(capsys: pytest.CaptureFixture[str], config: Path, text: str) -> None:
+    config.write_text(text, encoding="utf-8")
+    assert run("--config", config) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+@pytest.mark.parametrize("value", [10**12 + 1, 10**400])
+@pytest.mark.parametrize("key", [key for key, value in QWEN_32B.items() if type(value) is int])
+def test_a_count_beyond_any_model_is_refused_by_name_in_a_short_line(
+    capsys: pytest.CaptureFixture[str], config: Path, key: str, value: int
+) -> None:
+    config.write_text(json.dumps(QWEN_32B | {key: value}), encoding="utf-8")
+    assert run("--config", config) == 2
+    told = capsys.readouterr().err
+    assert f"has {key} = 1000" in told
+    assert "no model has more than 1,000,000,000,000" in told
+    assert max(map(len, told.splitlines())) < 200
+
+
+@pytest.mark.parametrize("factor", [10**400, 1e300, float("inf"), float("nan")])
+def test_a_scaling_beyond_any_model_is_refused(capsys: pytest.CaptureFixture[str], config: Path, factor: float) -> None:
+    scaling = {"rope_scaling": {"type": "linear", "factor": factor}}
+    config.write_text(json.dumps(QWEN_32B | scaling), encoding="utf-8")
+    assert run("--config", config) == 2
+    assert "config.json scales 32768 positions by" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flag", ["--weights-bytes", "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--tensor-parallel"]
+)
+@pytest.mark.parametrize("alias", ["coder-chat", "embeddings"])
+def test_a_number_beyond_any_machine_is_refused_and_the_largest_one_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], alias: str, flag: str
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        run(alias, flag, 10**400)
+    assert refused.value.code == 2
+    assert f"argument {flag}" in (told := capsys.readouterr().err)
+    assert "is more than 1,000,000,000,000,000" in told
+    assert run(alias, flag, 10**15) in (0, 2)
 
 
 def test_a_multimodal_config_asks_for_the_size_of_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
