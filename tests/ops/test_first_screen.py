@@ -482,11 +482,79 @@ def test_what_looks_like_a_key_is_masked_in_every_form(tmp_path: Path, capsys: p
         assert "0123456789" not in out
 
 
+def _against(path: Path, capsys: pytest.CaptureFixture[str], form: str = "text") -> tuple[int, str, str]:
+    code = main(["plan", "--project-dir", str(PROJECT_DIR), "--against", str(path), "--format", form])
+    return code, *capsys.readouterr()
+
+
+NO_PLAN = "is not a plan ("
+MAKE_ONE = "remedy: ops plan --stack ai-dev --format json > FILE.json"
+
+
 @pytest.mark.parametrize("resources", [{}, [{}], [1], None])
 def test_a_file_that_is_no_plan_is_refused_with_the_way_to_make_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], resources: object
 ) -> None:
     saved = tmp_path / "old.json"
     saved.write_text(json.dumps({"project": "ai-platform", "stack": "ai-dev", "resources": resources, "models": []}))
-    assert main(["plan", "--project-dir", str(PROJECT_DIR), "--against", str(saved)]) == 2
-    assert "is not a plan: make one with" in capsys.readouterr().err
+    code, _, err = _against(saved, capsys)
+    assert code == 2
+    assert NO_PLAN in err
+    assert MAKE_ONE in err
+
+
+def _first(section: str, **values: object) -> Callable[[Plan], object]:
+    return lambda plan: plan[section][0].update(values)
+
+
+WRONG: dict[str, Callable[[Plan], object]] = {
+    "inputs are null": _first("resources", inputs=None),
+    "a type is null": _first("resources", type=None),
+    "an alias is a list": _first("models", alias=["x"]),
+    "replicas are text": _first("models", replicas="1"),
+    "a stack is null": lambda plan: plan.update(stack=None),
+    "problems are no objects": lambda plan: plan.update(problems=[1]),
+    "notices are no objects": lambda plan: plan.update(notices=[1]),
+    "a price is a list": _first("models", price=[1]),
+    "a total is text": lambda plan: plan["costs"].update(usdPerHourNow="much"),
+    "a limit is text": lambda plan: plan["limits"].update(maxMonthlyUsd="much"),
+    "a budget's period is no time": lambda plan: plan["access"]["keys"]["editor"].update(budgetPeriod="0d"),
+    "a key is a list": lambda plan: plan["access"]["keys"].update(editor=[]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_plan_with_something_else_in_it_is_refused_and_a_comment_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    plan = _plan()
+    WRONG[wrong](plan)
+    saved = tmp_path / "old.json"
+    saved.write_text(json.dumps(plan))
+    code, out, err = _against(saved, capsys, "markdown")
+    assert code == 2
+    assert f"{saved} {NO_PLAN}" in err
+    assert MAKE_ONE in err
+    assert out.startswith("### `ai-dev`: not compared\n\n")
+    assert NO_PLAN in out
+
+
+def test_a_plan_that_cannot_be_told_is_refused_also_where_only_its_data_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = _plan()
+    WRONG["a price is a list"](plan)
+    saved = tmp_path / "old.json"
+    saved.write_text(json.dumps(plan))
+    code, out, err = _against(saved, capsys, "json")
+    assert (code, out) == (2, "")
+    assert NO_PLAN in err
+
+
+def test_a_file_of_brackets_only_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "deep.json"
+    saved.write_text("[" * 100_000)
+    code, out, err = _against(saved, capsys, "markdown")
+    assert code == 2
+    assert out.startswith("### `ai-dev`: not compared")
+    assert f"{saved} is not a saved plan" in err
