@@ -233,8 +233,43 @@ def test_a_budget_that_goes_is_marked_and_so_is_a_team_that_bounds_no_more() -> 
     new["access"]["keys"]["editor"].update(maxBudgetUsd=None, budgetPeriod=None, team=None)
     text = as_text(compare(_plan(), new), "old", None, new)
     assert "! key editor: budget $20 a 30d -> no budget of its own" in text
-    assert "! key editor: team platform -> none" in text
+    assert "! key editor: team platform ($50 a 30d) -> none" in text
     assert "2 limits raised or gone" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("team", "said", "loud"),
+    [
+        ({"maxBudgetUsd": 100_000}, "team platform ($50 a 30d) -> other ($100,000 a 30d)", True),
+        ({"budgetPeriod": "1d"}, "team platform ($50 a 30d) -> other ($50 a 1d)", True),
+        (
+            {"maxBudgetUsd": None, "budgetPeriod": None},
+            "team platform ($50 a 30d) -> other (no budget of its own)",
+            True,
+        ),
+        (
+            {"tokensPerMinute": 1000},
+            "team platform ($50 a 30d, no limit tokens a minute) -> other ($50 a 30d, 1,000 tokens a minute)",
+            False,
+        ),
+        ({}, "team platform ($50 a 30d) -> other ($50 a 30d)", False),
+        ({"maxBudgetUsd": 10}, "team platform ($50 a 30d) -> other ($10 a 30d)", False),
+    ],
+)
+def test_a_key_in_another_team_is_told_with_what_both_may_spend_and_marked_where_that_grows(
+    team: dict[str, Any], said: str, loud: bool
+) -> None:
+    old, new = _plan(), _plan()
+    for plan in (old, new):
+        teams = plan["access"]["teams"]
+        teams["other"] = {**teams["platform"], **team}
+    new["access"]["keys"]["editor"]["team"] = "other"
+    line = _line(old, new, "key editor: team")
+    assert line.endswith(said)
+    assert line.startswith("! ") == loud
+    # The other way, what grew shrinks, and what shrank grows.
+    back = _line(new, old, "key editor: team")
+    assert back.startswith("! ") == (not loud and bool(team))
 
 
 def test_what_a_key_reaches_is_bounded_by_its_team() -> None:
