@@ -20,6 +20,7 @@ import yaml
 from ops.cli import main
 from ops.plan.data import plan_data
 from ops.plan.diff.compare import PlanDiff, compare
+from ops.plan.diff.lines import dollars
 from ops.plan.diff.markdown import as_markdown
 from ops.plan.diff.resources import Operation
 from ops.plan.diff.text import as_text
@@ -188,6 +189,29 @@ def test_a_price_list_of_another_day_explains_another_bill() -> None:
     new = _plan()
     new["costs"]["pricesAsOf"] = "2030-01-01"
     assert "-> 2030-01-01" in _line(_plan(), new, "price list")
+
+
+OWN = "prices.onDemand.g2-standard-8"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "by_config"),
+    [
+        ((), (f"{OWN}=0.25",), "(no date): g2-standard-8; g2-standard-8 LISTED -> $0.25 (", True),
+        ((f"{OWN}=0.5",), (f"{OWN}=0.25",), "; g2-standard-8 $0.50 -> $0.25 (-50 %)", True),
+        ((f"{OWN}=0.25",), (), "; g2-standard-8 $0.25 -> LISTED (", False),
+        ((), ("prices.onDemand.g2-standard-16=0.01",), "by config (no date): g2-standard-16", True),
+    ],
+)
+def test_a_bill_that_is_smaller_by_prices_of_config_does_not_read_as_a_saving(
+    old: tuple[str, ...], new: tuple[str, ...], said: str, by_config: bool
+) -> None:
+    line = _line(_plan(UP, *old), _plan(UP, *new), "price list")
+    assert line.startswith("! ")
+    listed = next(line for line in _plan(UP)["costs"]["gpuNow"] if line["item"] == "g2-standard-8")["unitUsd"]
+    assert said.replace("LISTED", dollars(listed)) in line
+    headline = as_text(compare(_plan(UP, *old), _plan(UP, *new)), "old", None, _plan()).splitlines()[0]
+    assert ("prices by config" in headline) == by_config
 
 
 @pytest.mark.parametrize(
@@ -418,6 +442,38 @@ def test_notices_show_also_where_nothing_can_be_compared() -> None:
     new = _plan()
     for form in (as_text, as_markdown):
         assert "has no digest on record" in form(None, "old", "it is refused", new)
+
+
+# --- the headline --------------------------------------------------------------------------------------------------
+
+
+def _headline(old: Plan, new: Plan) -> str:
+    return as_text(compare(old, new), "old", None, new).splitlines()[0].rpartition("old: ")[2]
+
+
+def test_a_headline_says_no_change_of_nothing_else() -> None:
+    assert _headline(_plan(), _plan()) == "no change"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ((), ("retainWeights=false",), "no object changes; 1 line of data at risk"),
+        ((), ("maxMonthlyUsd=99999999",), "no object changes; 1 line of money"),
+        ((f"{OWN}=0.5",), (f"{OWN}=0.25",), "no object changes; 2 lines of money, prices by config"),
+    ],
+)
+def test_changes_that_change_no_object_are_counted_in_the_headline(
+    old: tuple[str, ...], new: tuple[str, ...], said: str
+) -> None:
+    assert _headline(_plan(*old), _plan(*new)) == said
+
+
+def test_models_and_access_that_no_object_shows_are_counted_in_the_headline() -> None:
+    new = _plan()
+    _model(new, "coder-chat")["fallback"] = "coder-agent"
+    new["access"]["teams"]["platform"]["models"].remove("embeddings")
+    assert _headline(_plan(), new) == "no object changes; 1 line of access, 1 line of models"
 
 
 # --- forms ---------------------------------------------------------------------------------------------------------
