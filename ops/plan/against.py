@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -44,6 +44,7 @@ class Base:
     plan: PlanData
     note: str | None = None  # why it is empty or not to be compared with
     comparable: bool = True
+    ours: bool = False  # made by this code: what is wrong in it is a bug, and nobody's file
 
 
 def run_against(args: argparse.Namespace) -> int:
@@ -58,36 +59,54 @@ def run_against(args: argparse.Namespace) -> int:
             problems = tuple(Problem(**p) for p in new["problems"])
             # What another revision has to say is of no use beside a refusal.
             base = None if problems else finish()
+        if base is not None:
+            problems, told = _compared(base, new, args.format)
+        else:
+            told = _refused(new, problems, args.format)
     except OpsError as error:
         if args.format == "markdown":
             sys.stdout.write(masked(f"### `{args.stack}`: not compared\n\n{error}\n"))
         raise
-    if base is None:
-        _write(args.format, text="", markdown=refused_markdown(args.stack, problems), data=new)
+    # A comment is read by more people than a config file: what looks like a key is masked, wherever it stands.
+    sys.stdout.write(masked(told))
+    if problems:
         errors.print(refusal(problems))
-        return REFUSED
-    difference = compare(base.plan, new) if base.comparable else None
-    _write(
-        args.format,
-        text=as_text(difference, base.label, base.note, new, width=_width()),
-        markdown=as_markdown(difference, base.label, base.note, new),
-        data=as_data(difference, base.label, base.note, new),
-    )
-    if difference and difference.problems:
-        errors.print(refusal(difference.problems))
         return REFUSED
     return 0
 
 
-def _write(format_: str, *, text: str, markdown: str, data: Mapping[str, Any]) -> None:
-    """A comment is read by more people than a config file: what looks like a key is masked, wherever it stands."""
+def _refused(new: PlanData, problems: Sequence[Problem], format_: str) -> str:
+    """A refusal as text stands on standard error alone."""
     match format_:
         case "json":
-            sys.stdout.write(masked(json.dumps(data, indent=2)) + "\n")
+            return json.dumps(new, indent=2) + "\n"
         case "markdown":
-            sys.stdout.write(masked(markdown))
+            return refused_markdown(new["stack"], problems)
         case _:
-            sys.stdout.write(masked(text))
+            return ""
+
+
+# What comes of a value that is not of the kind that a plan has there.
+_OF_WRONG_CONTENT = (TypeError, LookupError, AttributeError, ValueError, ArithmeticError, RecursionError)
+
+
+def _compared(base: Base, new: PlanData, format_: str) -> tuple[tuple[Problem, ...], str]:
+    """What stands against the step from one side to the other, and what lies between."""
+    try:
+        difference = compare(base.plan, new) if base.comparable else None
+        sides = difference, base.label, base.note, new
+        problems = difference.problems if difference else ()
+        # Each is made, so that a plan that cannot be told is refused in every form.
+        forms = {
+            "json": json.dumps(as_data(*sides), indent=2) + "\n",
+            "markdown": as_markdown(*sides),
+            "text": as_text(*sides, width=_width()),
+        }
+        return problems, forms[format_]
+    except _OF_WRONG_CONTENT as error:
+        if base.ours:
+            raise
+        raise _no_plan(base.label, str(new["stack"]), f"{type(error).__name__}: {error}") from error
 
 
 def _width() -> int | None:
@@ -129,10 +148,14 @@ def _nothing(label: str, stack: str, note: str) -> Base:
     return Base(label=label, plan=nothing(stack), note=note)
 
 
+def _no_plan(label: str, stack: str, why: str) -> OpsError:
+    return OpsError(f"{label} is not a plan ({why})", f"ops plan --stack {stack} --format json > FILE.json")
+
+
 def _checked(plan: Any, label: str, stack: str) -> Base:
     """A plan that somebody else printed."""
-    if not _is_plan(plan):
-        raise OpsError(f"{label} is not a plan", f"ops plan --stack {stack} --format json > FILE.json")
+    if wrong := next(_wrong(plan), None):
+        raise _no_plan(label, stack, wrong)
     data = cast("dict[str, Any]", plan)
     if data["stack"] != stack:
         raise OpsError(
@@ -146,36 +169,57 @@ def _checked(plan: Any, label: str, stack: str) -> Base:
     return Base(label=label, plan=data)
 
 
-# What every version has told of each.
-_OF_RESOURCE = {"urn", "type", "inputs", "parent", "dependencies", "protect", "retainOnDelete"}
-_OF_MODEL = {"alias", "group", "state", "replicas", "gpus"}
+# What every version has told of each. What else is wrong shows when it is compared.
+_OF_PLAN: Mapping[str, type] = {"project": str, "stack": str, "resources": list, "models": list}
+_OF_RESOURCE: Mapping[str, type] = {
+    "urn": str,
+    "type": str,
+    "inputs": dict,
+    "parent": str,
+    "dependencies": list,
+    "protect": bool,
+    "retainOnDelete": bool,
+}
+_OF_MODEL: Mapping[str, type] = {"alias": str, "group": str, "state": str, "replicas": int, "gpus": int}
+_OF_PROBLEM: Mapping[str, type] = {"message": str}
+_KINDS = {str: "text", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 
 
-def _is_plan(plan: Any) -> bool:
-    if not isinstance(plan, dict) or not {"project", "stack"} <= cast("dict[str, Any]", plan).keys():
-        return False
+def _wrong(plan: Any) -> Iterator[str]:
+    """What of a plan is not there, or is something else."""
+    yield from _untold(plan, _OF_PLAN, "it")
     data = cast("dict[str, Any]", plan)
-    return _all_tell(data.get("resources"), _OF_RESOURCE) and _all_tell(data.get("models"), _OF_MODEL)
+    if not isinstance(data.get("problems", []), list):
+        yield "problems is not a list"
+    for section, kinds in (("resources", _OF_RESOURCE), ("models", _OF_MODEL), ("problems", _OF_PROBLEM)):
+        for index, entry in enumerate(cast("list[object]", data.get(section, []))):
+            yield from _untold(entry, kinds, f"{section}[{index}]")
 
 
-def _all_tell(entries: Any, keys: set[str]) -> bool:
-    return isinstance(entries, list) and all(
-        isinstance(entry, dict) and keys <= cast("dict[str, Any]", entry).keys()
-        for entry in cast("list[object]", entries)
-    )
+def _untold(entry: Any, kinds: Mapping[str, type], where: str) -> Iterator[str]:
+    if not isinstance(entry, dict):
+        yield f"{where} is not an object"
+        return
+    data = cast("dict[str, Any]", entry)
+    for key, kind in kinds.items():
+        if key not in data:
+            yield f"{where} has no {key}"
+        elif not isinstance(data[key], kind):
+            yield f"{key} of {where} is not {_KINDS[kind]}"
 
 
 def _saved(path: Path, stack: str) -> Base:
     try:
         plan = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OpsError(f"{path} is not a saved plan ({error})", f"ops plan --format json > {path}") from error
     return _checked(plan, str(path), stack)
 
 
 def _config_file(project_dir: Path, stack: str, path: Path) -> Base:
     """The same code on the other file, as if it were this stack's."""
-    return _checked(_plan_here(load(project_dir, stack, stack_file=path), project_dir), str(path), stack)
+    plan = _plan_here(load(project_dir, stack, stack_file=path), project_dir)
+    return replace(_checked(plan, str(path), stack), ours=True)
 
 
 # --- revisions -----------------------------------------------------------------------------------------------
@@ -229,7 +273,7 @@ def _planned(process: subprocess.Popen[str], label: str, stack: str) -> Base:
     if process.returncode in (0, REFUSED) and stdout.strip():
         try:
             plan = json.loads(stdout)
-        except ValueError:
+        except (ValueError, RecursionError):
             plan = None  # of a version that printed something else
         return _checked(plan, label, stack)
     last = stderr.strip().splitlines()[-1] if stderr.strip() else f"exit code {process.returncode}"

@@ -13,6 +13,7 @@ from models.memory.vllm import GpuFit
 from ops.console import Column, Row, print_table
 from ops.engine import Registered
 from ops.plan.data import fit_of
+from ops.plan.diff.lines import listed
 from ops.plan.text import STATE_STYLE, created, gpu_pool, money, slots
 from ops.wrapping import wrapped
 from stacks.admission import Admission
@@ -55,7 +56,7 @@ def first_screen(
 
 def print_asked(console: Console, asked: Asked, plan: Plan) -> None:
     """What was asked for, and what it changes beside the stack file alone."""
-    changed = "; ".join(_changes(asked.before.plan, plan)) or "no model, machine or cost differs"
+    changed = "; ".join(_changes(asked.before.plan, plan)) or "no model, machine, cost, team or key differs"
     alone = ", which is refused" if asked.before.problems else ""
     _say(console, f"asked: {', '.join(asked.assignments)}", "bold")
     _say(console, f"beside {asked.file} alone{alone}: {changed}")
@@ -97,6 +98,8 @@ def _changes(before: Plan, after: Plan) -> Iterator[str]:
         ("system pool", before.system.machine.name, after.system.machine.name),
     )
     yield from (f"{what} {old or 'none'} -> {new or 'none'}" for what, old, new in machines if old != new)
+    if access := list(_access(before, after)):
+        yield f"access differs: {listed(access)}"
     old_bill, new_bill = costs(before), costs(after)
     if old_bill is None or new_bill is None:
         return
@@ -109,6 +112,13 @@ def _changes(before: Plan, after: Plan) -> Iterator[str]:
         if old != new:
             sign = "+" if new > old else "-"
             yield f"${old:,.{digits}f} -> ${new:,.{digits}f} {per} ({sign}${abs(new - old):,.{digits}f})"
+
+
+def _access(before: Plan, after: Plan) -> Iterator[str]:
+    """Teams and keys that come, go or are given something else by config; what groups let them use is told above."""
+    old, new = before.settings.platform, after.settings.platform
+    for kind, one, other in (("team", old.teams, new.teams), ("key", old.keys, new.keys)):
+        yield from (f"{kind} {a}" for a in dict.fromkeys([*other, *one]) if one.get(a) != other.get(a))
 
 
 def _change(old: PlannedModel, new: PlannedModel) -> str:

@@ -20,6 +20,7 @@ import yaml
 from ops.cli import main
 from ops.plan.data import plan_data
 from ops.plan.diff.compare import PlanDiff, compare
+from ops.plan.diff.lines import dollars
 from ops.plan.diff.markdown import as_markdown
 from ops.plan.diff.resources import Operation
 from ops.plan.diff.text import as_text
@@ -190,6 +191,29 @@ def test_a_price_list_of_another_day_explains_another_bill() -> None:
     assert "-> 2030-01-01" in _line(_plan(), new, "price list")
 
 
+OWN = "prices.onDemand.g2-standard-8"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "by_config"),
+    [
+        ((), (f"{OWN}=0.25",), "(no date): g2-standard-8; g2-standard-8 LISTED -> $0.25 (", True),
+        ((f"{OWN}=0.5",), (f"{OWN}=0.25",), "; g2-standard-8 $0.50 -> $0.25 (-50 %)", True),
+        ((f"{OWN}=0.25",), (), "; g2-standard-8 $0.25 -> LISTED (", False),
+        ((), ("prices.onDemand.g2-standard-16=0.01",), "by config (no date): g2-standard-16", True),
+    ],
+)
+def test_a_bill_that_is_smaller_by_prices_of_config_does_not_read_as_a_saving(
+    old: tuple[str, ...], new: tuple[str, ...], said: str, by_config: bool
+) -> None:
+    line = _line(_plan(UP, *old), _plan(UP, *new), "price list")
+    assert line.startswith("! ")
+    listed = next(line for line in _plan(UP)["costs"]["gpuNow"] if line["item"] == "g2-standard-8")["unitUsd"]
+    assert said.replace("LISTED", dollars(listed)) in line
+    headline = as_text(compare(_plan(UP, *old), _plan(UP, *new)), "old", None, _plan()).splitlines()[0]
+    assert ("prices by config" in headline) == by_config
+
+
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
@@ -233,8 +257,43 @@ def test_a_budget_that_goes_is_marked_and_so_is_a_team_that_bounds_no_more() -> 
     new["access"]["keys"]["editor"].update(maxBudgetUsd=None, budgetPeriod=None, team=None)
     text = as_text(compare(_plan(), new), "old", None, new)
     assert "! key editor: budget $20 a 30d -> no budget of its own" in text
-    assert "! key editor: team platform -> none" in text
+    assert "! key editor: team platform ($50 a 30d) -> none" in text
     assert "2 limits raised or gone" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("team", "said", "loud"),
+    [
+        ({"maxBudgetUsd": 100_000}, "team platform ($50 a 30d) -> other ($100,000 a 30d)", True),
+        ({"budgetPeriod": "1d"}, "team platform ($50 a 30d) -> other ($50 a 1d)", True),
+        (
+            {"maxBudgetUsd": None, "budgetPeriod": None},
+            "team platform ($50 a 30d) -> other (no budget of its own)",
+            True,
+        ),
+        (
+            {"tokensPerMinute": 1000},
+            "team platform ($50 a 30d, no limit tokens a minute) -> other ($50 a 30d, 1,000 tokens a minute)",
+            False,
+        ),
+        ({}, "team platform ($50 a 30d) -> other ($50 a 30d)", False),
+        ({"maxBudgetUsd": 10}, "team platform ($50 a 30d) -> other ($10 a 30d)", False),
+    ],
+)
+def test_a_key_in_another_team_is_told_with_what_both_may_spend_and_marked_where_that_grows(
+    team: dict[str, Any], said: str, loud: bool
+) -> None:
+    old, new = _plan(), _plan()
+    for plan in (old, new):
+        teams = plan["access"]["teams"]
+        teams["other"] = {**teams["platform"], **team}
+    new["access"]["keys"]["editor"]["team"] = "other"
+    line = _line(old, new, "key editor: team")
+    assert line.endswith(said)
+    assert line.startswith("! ") == loud
+    # The other way, what grew shrinks, and what shrank grows.
+    back = _line(new, old, "key editor: team")
+    assert back.startswith("! ") == (not loud and bool(team))
 
 
 def test_what_a_key_reaches_is_bounded_by_its_team() -> None:
@@ -385,6 +444,38 @@ def test_notices_show_also_where_nothing_can_be_compared() -> None:
         assert "has no digest on record" in form(None, "old", "it is refused", new)
 
 
+# --- the headline --------------------------------------------------------------------------------------------------
+
+
+def _headline(old: Plan, new: Plan) -> str:
+    return as_text(compare(old, new), "old", None, new).splitlines()[0].rpartition("old: ")[2]
+
+
+def test_a_headline_says_no_change_of_nothing_else() -> None:
+    assert _headline(_plan(), _plan()) == "no change"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ((), ("retainWeights=false",), "no object changes; 1 line of data at risk"),
+        ((), ("maxMonthlyUsd=99999999",), "no object changes; 1 line of money"),
+        ((f"{OWN}=0.5",), (f"{OWN}=0.25",), "no object changes; 2 lines of money, prices by config"),
+    ],
+)
+def test_changes_that_change_no_object_are_counted_in_the_headline(
+    old: tuple[str, ...], new: tuple[str, ...], said: str
+) -> None:
+    assert _headline(_plan(*old), _plan(*new)) == said
+
+
+def test_models_and_access_that_no_object_shows_are_counted_in_the_headline() -> None:
+    new = _plan()
+    _model(new, "coder-chat")["fallback"] = "coder-agent"
+    new["access"]["teams"]["platform"]["models"].remove("embeddings")
+    assert _headline(_plan(), new) == "no object changes; 1 line of access, 1 line of models"
+
+
 # --- forms ---------------------------------------------------------------------------------------------------------
 
 
@@ -482,11 +573,79 @@ def test_what_looks_like_a_key_is_masked_in_every_form(tmp_path: Path, capsys: p
         assert "0123456789" not in out
 
 
+def _against(path: Path, capsys: pytest.CaptureFixture[str], form: str = "text") -> tuple[int, str, str]:
+    code = main(["plan", "--project-dir", str(PROJECT_DIR), "--against", str(path), "--format", form])
+    return code, *capsys.readouterr()
+
+
+NO_PLAN = "is not a plan ("
+MAKE_ONE = "remedy: ops plan --stack ai-dev --format json > FILE.json"
+
+
 @pytest.mark.parametrize("resources", [{}, [{}], [1], None])
 def test_a_file_that_is_no_plan_is_refused_with_the_way_to_make_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], resources: object
 ) -> None:
     saved = tmp_path / "old.json"
     saved.write_text(json.dumps({"project": "ai-platform", "stack": "ai-dev", "resources": resources, "models": []}))
-    assert main(["plan", "--project-dir", str(PROJECT_DIR), "--against", str(saved)]) == 2
-    assert "is not a plan: make one with" in capsys.readouterr().err
+    code, _, err = _against(saved, capsys)
+    assert code == 2
+    assert NO_PLAN in err
+    assert MAKE_ONE in err
+
+
+def _first(section: str, **values: object) -> Callable[[Plan], object]:
+    return lambda plan: plan[section][0].update(values)
+
+
+WRONG: dict[str, Callable[[Plan], object]] = {
+    "inputs are null": _first("resources", inputs=None),
+    "a type is null": _first("resources", type=None),
+    "an alias is a list": _first("models", alias=["x"]),
+    "replicas are text": _first("models", replicas="1"),
+    "a stack is null": lambda plan: plan.update(stack=None),
+    "problems are no objects": lambda plan: plan.update(problems=[1]),
+    "notices are no objects": lambda plan: plan.update(notices=[1]),
+    "a price is a list": _first("models", price=[1]),
+    "a total is text": lambda plan: plan["costs"].update(usdPerHourNow="much"),
+    "a limit is text": lambda plan: plan["limits"].update(maxMonthlyUsd="much"),
+    "a budget's period is no time": lambda plan: plan["access"]["keys"]["editor"].update(budgetPeriod="0d"),
+    "a key is a list": lambda plan: plan["access"]["keys"].update(editor=[]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_plan_with_something_else_in_it_is_refused_and_a_comment_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    plan = _plan()
+    WRONG[wrong](plan)
+    saved = tmp_path / "old.json"
+    saved.write_text(json.dumps(plan))
+    code, out, err = _against(saved, capsys, "markdown")
+    assert code == 2
+    assert f"{saved} {NO_PLAN}" in err
+    assert MAKE_ONE in err
+    assert out.startswith("### `ai-dev`: not compared\n\n")
+    assert NO_PLAN in out
+
+
+def test_a_plan_that_cannot_be_told_is_refused_also_where_only_its_data_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = _plan()
+    WRONG["a price is a list"](plan)
+    saved = tmp_path / "old.json"
+    saved.write_text(json.dumps(plan))
+    code, out, err = _against(saved, capsys, "json")
+    assert (code, out) == (2, "")
+    assert NO_PLAN in err
+
+
+def test_a_file_of_brackets_only_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "deep.json"
+    saved.write_text("[" * 100_000)
+    code, out, err = _against(saved, capsys, "markdown")
+    assert code == 2
+    assert out.startswith("### `ai-dev`: not compared")
+    assert f"{saved} is not a saved plan" in err

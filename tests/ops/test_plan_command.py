@@ -232,7 +232,9 @@ def test_what_was_asked_and_what_it_changes_come_first(at: Callable[..., str], p
         ("machineType=g2-standard-12", "GPU pool g2-standard-8 -> g2-standard-12"),
         ("gpuQuota=0", "GPU pool g2-standard-8 -> none"),
         ("spot=true", "a month at worst (-$"),
-        ("keys.editor.models[0]=coder-chat", "no model, machine or cost differs"),
+        ("keys.editor.models[0]=coder-chat", "alone: access differs: key editor"),
+        ("teams.platform.maxBudgetUsd=5000", "alone: access differs: team platform"),
+        ("gateway.replicas=1", "alone: no model, machine, cost, team or key differs"),
     ],
 )
 def test_every_kind_of_change_is_told(at: Callable[..., str], assignment: str, told: str) -> None:

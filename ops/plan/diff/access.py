@@ -23,6 +23,7 @@ class AccessDifference:
     who: str  # "key editor"
     old: Mapping[str, Any] | None
     new: Mapping[str, Any] | None
+    teams: tuple[Mapping[str, Any], Mapping[str, Any]]  # of a key, on each side; empty where it has none
 
 
 def access(old: PlanData, new: PlanData) -> tuple[AccessDifference, ...] | None:
@@ -65,8 +66,14 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Acc
     for kind, section in _HOLDERS.items():
         before, after = mapping(old, section), mapping(new, section)
         for alias in dict.fromkeys([*after, *before]):
-            if before.get(alias) != after.get(alias):
-                yield AccessDifference(who=f"{kind} {alias}", old=before.get(alias), new=after.get(alias))
+            one, other = before.get(alias), after.get(alias)
+            if one != other:
+                teams = _team(one, old), _team(other, new)
+                yield AccessDifference(who=f"{kind} {alias}", old=one, new=other, teams=teams)
+
+
+def _team(holder: Mapping[str, Any] | None, told: Mapping[str, Any]) -> Mapping[str, Any]:
+    return mapping(mapping(told, "teams"), (holder or {}).get("team") or "")
 
 
 # --- lines ---------------------------------------------------------------------------------------------------
@@ -89,12 +96,7 @@ def _lines(found: AccessDifference) -> Iterator[Line]:
     for key, unit in _RATES.items():
         yield from _rate(found.who, unit, old.get(key), new.get(key))
     if old.get("team") != new.get("team"):
-        # The team's budget, rates and models bind no more.
-        yield Line(
-            subject=found.who,
-            text=f"team {old.get('team') or 'none'} -> {new.get('team') or 'none'}",
-            loud=new.get("team") is None,
-        )
+        yield Line(subject=found.who, text=_moved(found, old, new), loud=_binds_less(found, new))
     before, after = dict.fromkeys(old["models"]), dict.fromkeys(new["models"])
     gained = [alias for alias in after if alias not in before]
     lost = [alias for alias in before if alias not in after]
@@ -102,6 +104,30 @@ def _lines(found: AccessDifference) -> Iterator[Line]:
         yield Line(subject=found.who, text=f"may now use {listed(gained)}")
     if lost:
         yield Line(subject=found.who, text=f"may no longer use {listed(lost)}")
+
+
+def _moved(found: AccessDifference, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """`team platform ($50 a 30d) -> rich ($100,000 a 30d)`, with what each lets its keys use together."""
+    rates = [key for key in _RATES if len({team.get(key) for team in found.teams}) > 1]
+    sides: list[str] = []
+    for holder, team in zip((old, new), found.teams, strict=True):
+        told = ", ".join([_sum(team), *(_rate_of(team.get(key), _RATES[key]) for key in rates)])
+        sides.append(f"{holder.get('team') or 'none'}{f' ({told})' if team else ''}")
+    return f"team {' -> '.join(sides)}"
+
+
+def _binds_less(found: AccessDifference, new: Mapping[str, Any]) -> bool:
+    """Whether the new team bounds less than the old one did, by budget or by rate; no team bounds nothing."""
+    one, other = found.teams
+    if new.get("team") is None:
+        return True
+    if not one or not other:
+        return False  # none before, so no bound goes; or a plan does not tell of it
+    bounds = [(one.get(key), other.get(key)) for key in _RATES]
+    bounds.append(
+        (one.get("maxBudgetUsd"), None) if other.get("maxBudgetUsd") is None else (_a_day(one), _a_day(other))
+    )
+    return any(old is not None and (new_one is None or new_one > old) for old, new_one in bounds)
 
 
 def _all_of(entry: Mapping[str, Any]) -> str:
@@ -144,7 +170,11 @@ def _a_day(entry: Mapping[str, Any]) -> float | None:
 def _rate(who: str, unit: str, old: int | None, new: int | None) -> Iterator[Line]:
     if old == new:
         return
-    sides = [f"{side:,}" if side is not None else "no limit" for side in (old, new)]
+    sides = [_rate_of(side) for side in (old, new)]
     factor = times(old, new) if old and new and new > old else ""
     loud = old is not None and (new is None or new >= old * LOUD_FACTOR)
     yield Line(subject=who, text=f"{sides[0]} -> {sides[1]} {unit}{factor}", loud=loud)
+
+
+def _rate_of(rate: int | None, unit: str = "") -> str:
+    return f"{'no limit' if rate is None else f'{rate:,}'} {unit}".rstrip()

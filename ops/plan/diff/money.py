@@ -39,6 +39,16 @@ class PriceDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PriceListDifference:
+    """Which day's prices a bill is made with, and what config sets in place of the list's."""
+
+    old: str
+    new: str
+    items: Mapping[str, tuple[float | None, float | None]]  # what config prices otherwise than before; None: not told
+    by_config: bool  # whether config does so on the new side
+
+
+@dataclass(frozen=True, kw_only=True)
 class MoneyDifference:
     """Totals are there whether or not they differ; all else only where it does, and where both sides tell it."""
 
@@ -46,14 +56,13 @@ class MoneyDifference:
     limits: Mapping[str, tuple[float | None, float | None]]
     prices: tuple[PriceDifference, ...]
     machines: Mapping[str, tuple[str, str]]
-    price_list: tuple[str, str] | None  # which day's, and what config sets
+    price_list: PriceListDifference | None
 
 
 def money(old: PlanData, new: PlanData) -> MoneyDifference:
     """Everything that a bill or a budget follows from."""
     bills = mapping(old, "costs"), mapping(new, "costs")
     limits = mapping(old, "limits"), mapping(new, "limits")
-    lists = [_price_list(bill) for bill in bills]
     return MoneyDifference(
         costs={key: (bills[0].get(key), bills[1].get(key)) for key in COST_TOTALS},
         limits={
@@ -63,8 +72,31 @@ def money(old: PlanData, new: PlanData) -> MoneyDifference:
         },
         prices=tuple(_prices(old, new)),
         machines=_machines(old, new),
-        price_list=(lists[0], lists[1]) if all(lists) and lists[0] != lists[1] else None,
+        price_list=_price_lists(*bills),
     )
+
+
+def _price_lists(old: Mapping[str, Any], new: Mapping[str, Any]) -> PriceListDifference | None:
+    sides = _price_list(old), _price_list(new)
+    if not all(sides):
+        return None
+    owns = [dict.fromkeys(bill.get("pricesByConfig", ())) for bill in (old, new)]
+    units = _unit_prices(old), _unit_prices(new)
+    items = {
+        item: both
+        for item in dict.fromkeys([*owns[1], *owns[0]])
+        for both in [(units[0].get(item), units[1].get(item))]
+        if both[0] != both[1] or (item in owns[0]) != (item in owns[1])
+    }
+    if sides[0] == sides[1] and not items:
+        return None
+    return PriceListDifference(old=sides[0], new=sides[1], items=items, by_config=bool(items.keys() & owns[1].keys()))
+
+
+def _unit_prices(bill: Mapping[str, Any]) -> dict[str, float]:
+    """By item, of what the plan needs."""
+    lines = [line for key in ("idle", "gpuNow", "gpuAtWorst") for line in bill.get(key, ())]
+    return {line["item"]: line["unitUsd"] for line in lines if line.get("unitUsd") is not None}
 
 
 def _price_list(bill: Mapping[str, Any]) -> str:
@@ -126,8 +158,24 @@ def money_lines(found: MoneyDifference) -> list[Line]:
     rest += [_price(price) for price in found.prices]
     rest += [Line(subject=f"{pools[pool]} pool", text=f"{old} -> {new}") for pool, (old, new) in found.machines.items()]
     if found.price_list:
-        rest.append(Line(subject="price list", text=" -> ".join(found.price_list)))
+        rest.append(_priced_by(found.price_list))
     return [*totals, *grouped(rest)]
+
+
+def standing_totals(found: MoneyDifference) -> int:
+    """How many totals are told though they are as before, or known on one side only."""
+    return sum(both[0] == both[1] or None in both for both in found.costs.values() if both != (None, None))
+
+
+def _priced_by(found: PriceListDifference) -> Line:
+    """A bill that shrinks by another price of config is no saving, so it is not to be overlooked."""
+    text = found.new if found.old == found.new else f"{found.old} -> {found.new}"
+    for item, (old, new) in found.items.items():
+        if (old, new) != (None, None):
+            sides = ["unknown" if side is None else dollars(side) for side in (old, new)]
+            change = percent(old, new) if old is not None and new is not None else ""
+            text += f"; {item} {' -> '.join(sides)}{change}"
+    return Line(subject="price list", text=text, loud=bool(found.items))
 
 
 def total(key: str, old: float | None, new: float | None) -> str:

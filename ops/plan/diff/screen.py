@@ -8,7 +8,7 @@ from ops.plan.diff.access import access_lines
 from ops.plan.diff.compare import PlanDiff
 from ops.plan.diff.lines import Line, Section, grouped
 from ops.plan.diff.models import model_lines
-from ops.plan.diff.money import hourly_difference, limit_lines, money_lines
+from ops.plan.diff.money import hourly_difference, limit_lines, money_lines, standing_totals
 from ops.plan.diff.outages import outage_lines
 from ops.plan.diff.resources import Operation, PlanData
 from stacks.problems import Notice
@@ -49,9 +49,20 @@ def headline(diff: PlanDiff | None, new: PlanData) -> str:
     if diff is None:
         return f"not compared; the plan itself stands, with {len(new['resources'])} registrations"
     parts = ["refused"] if diff.problems else []
-    parts += [f"{n} {operation}" for operation in Operation if (n := diff.count(operation))]
+    parts += [f"{n} {operation}" for operation in Operation if (n := diff.count(operation))] or _beside_objects(diff)
     if cost := hourly_difference(diff.money):
         parts.append(cost)
+    if diff.money.price_list and diff.money.price_list.by_config:
+        parts.append("prices by config")
     raised = sum(line.loud for line in (*access_lines(diff.access or ()), *limit_lines(diff.money)))
     parts += [f"{raised} limit{'s' if raised > 1 else ''} raised or gone"] if raised else []
     return ", ".join(parts) or "no change"
+
+
+def _beside_objects(diff: PlanDiff) -> list[str]:
+    """`no object changes; 1 line of models, 2 of data at risk`: what changes though every object stays as it is."""
+    told = {section.title: len(section.lines) for section in sections(diff)}
+    told["money"] -= standing_totals(diff.money)
+    names = {"data": "data at risk"}
+    counts = [f"{n} line{'s' if n > 1 else ''} of {names.get(title, title)}" for title, n in told.items() if n]
+    return [f"no object changes; {', '.join(counts)}"] if counts else []
