@@ -47,6 +47,8 @@ class ModelSpec(Spec):
                 f"{self.alias}: context {self.context} exceeds the model's "
                 f"{self.weights.architecture.max_positions} positions"
             )
+        # An engine that does not serve such weights says so here, and not in the middle of a plan.
+        self.engine.needs(self)
         if not isinstance(self.price, TASKS[self.task].prices):
             kinds = " or ".join(kind.__name__ for kind in TASKS[self.task].prices)
             raise ValueError(f"{self.alias}: {self.task} is sold {kinds}, not {type(self.price).__name__}")

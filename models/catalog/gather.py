@@ -19,6 +19,7 @@ from models.spec import ModelSpec
 
 _ENTRIES = "ENTRIES"
 _HERE = Path(__file__).parent
+_NO_FAMILY = ("__init__", "gather", "parts")
 _ANY = (Exception, SystemExit)  # a family that leaves would take every command with it
 
 
@@ -74,6 +75,12 @@ def gather(families: Sequence[str], groups: Container[str]) -> tuple[dict[str, M
                 flaws.append(_flaw(place.path, place.line, wrong))
             else:
                 catalog[spec.alias], places[spec.alias] = spec, place
+    known = {*families, *_NO_FAMILY}
+    flaws += [
+        _flaw(path, 1, "it is in no FAMILIES of models/catalog/__init__.py, so nothing of it is read")
+        for path in sorted(_HERE.glob("*.py"))
+        if path.stem not in known
+    ]
     return catalog, tuple(flaws)
 
 

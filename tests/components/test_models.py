@@ -396,7 +396,7 @@ def test_overrides_reach_the_command_line() -> None:
 
 
 def test_an_entry_of_another_engine_is_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="embeddings is not a vLLM model but tei"):
+    with pytest.raises(TypeError, match="embeddings runs on tei, not on vllm"):
         vllm_arguments(CATALOG["embeddings"])
-    with pytest.raises(TypeError, match="coder-chat is not a TEI model but vllm"):
+    with pytest.raises(TypeError, match="coder-chat runs on vllm, not on tei"):
         tei_arguments(CATALOG["coder-chat"])

@@ -15,7 +15,7 @@ import pytest
 
 from tests.checkout import CHECKOUT
 
-HEAD = """from models.catalog.parts import awq, licence
+HEAD = """from models.catalog.parts import awq, licence, safetensors
 from models.engines.vllm import VllmEngine
 from models.facts import Evidence, PerToken, Slo, Evaluation, Source
 from models.images import VLLM
@@ -74,6 +74,10 @@ BAD = {
     "a served name that is an alias": (
         second(served_name='"coder"', alias='"third"').replace('"coder"', '"first"'),
         "is the alias of",
+    ),
+    "an engine for other weights": (
+        second(weights='safetensors("BAAI/bge-base-en-v1.5", revision=None, bytes_on_disk=1)', context="512"),
+        "second is no decoder",
     ),
     "a name that there is not": (second(licence="lizenz"), "NameError: name 'lizenz'"),
 }
