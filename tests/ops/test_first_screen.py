@@ -575,7 +575,8 @@ def test_what_looks_like_a_key_is_masked_in_every_form(tmp_path: Path, capsys: p
 
 def _against(path: Path, capsys: pytest.CaptureFixture[str], form: str = "text") -> tuple[int, str, str]:
     code = main(["plan", "--project-dir", str(PROJECT_DIR), "--against", str(path), "--format", form])
-    return code, *capsys.readouterr()
+    out, err = capsys.readouterr()
+    return code, out, err
 
 
 NO_PLAN = "is not a plan ("
