@@ -217,7 +217,7 @@ def test_a_bill_that_is_smaller_by_prices_of_config_does_not_read_as_a_saving(
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("maxMonthlyUsd=100000000000", "$100,000,000 -> $100,000,000,000 (x 1,000)"),
+        ("maxMonthlyUsd=1000000000", "$100,000,000 -> $1,000,000,000 (x 10)"),
         ("maxHourlyUsd=200000", "$100,000 -> $200,000 (x 2)"),
     ],
 )
