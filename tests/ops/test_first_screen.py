@@ -217,7 +217,7 @@ def test_a_bill_that_is_smaller_by_prices_of_config_does_not_read_as_a_saving(
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("maxMonthlyUsd=100000000000", "$100,000,000 -> $100,000,000,000 (x 1,000)"),
+        ("maxMonthlyUsd=1000000000", "$100,000,000 -> $1,000,000,000 (x 10)"),
         ("maxHourlyUsd=200000", "$100,000 -> $200,000 (x 2)"),
     ],
 )
@@ -575,7 +575,8 @@ def test_what_looks_like_a_key_is_masked_in_every_form(tmp_path: Path, capsys: p
 
 def _against(path: Path, capsys: pytest.CaptureFixture[str], form: str = "text") -> tuple[int, str, str]:
     code = main(["plan", "--project-dir", str(PROJECT_DIR), "--against", str(path), "--format", form])
-    return code, *capsys.readouterr()
+    out, err = capsys.readouterr()
+    return code, out, err
 
 
 NO_PLAN = "is not a plan ("
