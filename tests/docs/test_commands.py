@@ -49,6 +49,7 @@ _LEFT_OUT = {
     "kind create cluster": "needs Docker",
     "read -rs": "waits for a person",
     "export": "of the shell",
+    "mkdir": "of the shell",
     "YOUR_KEY=$(": "of the shell; the command inside is checked by itself",
     "files=$(": "of the shell",
     "openssl": "what is piped into `pulumi config set` is checked with it",
