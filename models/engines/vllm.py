@@ -65,7 +65,12 @@ class VllmEngine(Engine):
     @property
     def version(self) -> VllmVersion:
         """How the image's release accounts for memory."""
-        return vllm_version(self.image.tag.split("-")[0])
+        return vllm_version(self._release)
+
+    @property
+    def _release(self) -> str:
+        """Of the tag "v0.23.0-cu129": "v0.23.0"."""
+        return self.image.tag.split("-")[0]
 
     def needs(self, spec: ModelSpec) -> Needs | None:
         host = self.host_memory(spec)
@@ -157,7 +162,7 @@ class VllmEngine(Engine):
             "utilization": self.gpu_memory_utilization,
             "tensor_parallel": self.gpus,
             "eager": self.eager,
-            "vllm": self.image.tag.split("-")[0],
+            "vllm": self._release,
         }
 
     def _served(self, spec: ModelSpec) -> tuple[DecoderArchitecture, _Served]:

@@ -16,9 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-from rich.console import Console
-
 from ops.config_files import load
+from ops.console import errors as console_of_errors
 from ops.console import refusal
 from ops.engine import run_main
 from ops.errors import OpsError
@@ -49,7 +48,7 @@ class Base:
 
 def run_against(args: argparse.Namespace) -> int:
     """Print what lies between; 2 if this side is refused, or the step from the other side to it."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = console_of_errors()
     if args.out is not None or args.format == "yaml":
         raise OpsError("--against compares, and manifests come from a plan without it", "ops plan --format yaml")
     try:

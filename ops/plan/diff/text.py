@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from ops.plan.diff.compare import PlanDiff, notices
@@ -10,6 +9,7 @@ from ops.plan.diff.lines import Line, Section
 from ops.plan.diff.properties import by_kind, property_lines
 from ops.plan.diff.resources import Operation, PlanData
 from ops.plan.diff.screen import SCREEN_LINES, headline, notice_lines, sections
+from ops.wrapping import wrapped
 
 
 def as_text(diff: PlanDiff | None, label: str, note: str | None, new: PlanData, *, width: int | None = None) -> str:
@@ -65,11 +65,7 @@ def _told(lines: Iterable[Line], width: int | None) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:
-    if width is None:
-        return [text]
-    return textwrap.wrap(
-        text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    )
+    return [text] if width is None else wrapped(text, width, rest="    ").splitlines()
 
 
 def _objects(diff: PlanDiff, width: int | None) -> Iterator[str]:
