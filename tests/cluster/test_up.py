@@ -211,7 +211,7 @@ def test_a_gpu_model_is_refused_at_once_where_no_node_has_its_gpu(
     kubeconfig = shutil.copy(platform.cluster.kubeconfig, tmp_path / "config")
     platform.cluster.kubectl("label", "node", "g2", "cloud.google.com/gke-accelerator-")
     assert stack.up("--set", f"kubeconfig={kubeconfig}", "--model", "coder-mini") == 1
-    assert "ops up --model embeddings" in capsys.readouterr().err
+    assert "ops up --stack local --model embeddings" in capsys.readouterr().err
     assert platform.wanted("coder-mini") == 0
     assert stack.up("--set", f"kubeconfig={kubeconfig}", "--model", "embeddings") == 0
     assert platform.nodes_of("embeddings") == ["system"]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -111,19 +110,3 @@ def test_pulumi_up_puts_out_the_same_totals_and_their_date():
 
 def test_a_local_stack_puts_out_no_cost():
     assert not {"idleUsdPerMonth", "usdPerHourNow", "modelCosts"} & run(raw(LOCAL), main).outputs.keys()
-
-
-@pytest.mark.parametrize(
-    ("settings", "figure"),
-    [
-        ({}, "idle | ${0.idle_usd_per_month:.2f} a month"),
-        ({}, "with `coder-chat` up on g2-standard-8 | ${0.usd_per_hour_now:.4f} an hour"),
-        ({}, "worst case, on demand | ${0.worst_case_usd_per_month:.2f} a month"),
-        ({"ai-platform:spot": "true"}, "worst case, spot | ${0.worst_case_usd_per_month:.2f} a month"),
-    ],
-)
-def test_the_docs_have_the_figures_of_today(settings: dict[str, str], figure: str):
-    groups = json.dumps({"baseline": True, "coding-assistant": True, "retrieval": True})
-    bill = bill_of({**CLOUD, "ai-platform:groups": groups, **settings})
-    docs = Path(__file__).parents[2] / "docs" / "costs.md"
-    assert figure.format(bill) in docs.read_text()
