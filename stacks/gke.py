@@ -16,10 +16,11 @@ from components.gke.cloud_sql import CloudSql, CloudSqlArgs
 from components.gke.cluster import GkeCluster, GkeClusterArgs
 from components.gke.image_mirror import ImageMirror, ImageMirrorArgs
 from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
+from components.gke.names import CloudNames
 from components.gke.network import GkeNetwork, GkeNetworkArgs
 from components.gke.persistent_disk import PersistentDisk, PersistentDiskArgs
 from components.kubernetes.place import Place
-from models.images import LITELLM, POSTGRES, VLLM
+from models.images import POSTGRES, VLLM
 from models.machines import region_of
 from stacks.plan import Plan
 
@@ -40,7 +41,7 @@ class Cloud:
     """What the Kubernetes half builds on."""
 
     provider: gcp.Provider
-    name: str  # prefix of every cloud object, and the cluster's name
+    names: CloudNames
     project: str
     zone: str
     network_id: pulumi.Output[str]
@@ -57,7 +58,7 @@ def cloud(plan: Plan) -> Cloud:
     if where is None:
         raise ValueError("a GKE stack has gcp:project and gcp:zone")
     region = region_of(where.zone)
-    name = f"{settings.project}-{settings.stack}"
+    names = plan.cloud_names
     provider = gcp.Provider("gcp", project=where.project, region=region, zone=where.zone)
     apis = [
         projects.Service(
@@ -72,13 +73,14 @@ def cloud(plan: Plan) -> Cloud:
     in_gcp = pulumi.ResourceOptions(provider=provider)
     network = GkeNetwork(
         "network",
-        GkeNetworkArgs(name=name, region=region, after=apis),
+        GkeNetworkArgs(name=names.network, region=region, after=apis),
         opts=in_gcp,
     )
     cluster = GkeCluster(
         "cluster",
         GkeClusterArgs(
-            name=name,
+            name=names.cluster,
+            node_account=names.node_account,
             project=where.project,
             zone=where.zone,
             network_id=network.network_id,
@@ -90,15 +92,12 @@ def cloud(plan: Plan) -> Cloud:
         ),
         opts=in_gcp,
     )
-    images = {i.registry for i in (LITELLM, POSTGRES, VLLM)} | {
-        image.registry for m in plan.deployed for image in m.spec.engine.images
-    }
     mirror = ImageMirror(
         "mirror",
         ImageMirrorArgs(
             project=where.project,
             region=region,
-            registries=sorted(images),
+            repositories={registry: names.repository(registry) for registry in plan.registries},
             reader=pulumi.Output.concat("serviceAccount:", cluster.node_service_account),
             after=apis,
         ),
@@ -125,12 +124,12 @@ def cloud(plan: Plan) -> Cloud:
         ready.append(pool.pool)
     return Cloud(
         provider=provider,
-        name=name,
+        names=names,
         project=where.project,
         zone=where.zone,
         network_id=network.network_id,
         kubeconfig=cluster.kubeconfig,
-        cluster_identifier=f"{where.project}/{where.zone}/{name}",
+        cluster_identifier=f"{where.project}/{where.zone}/{names.cluster}",
         mirrors=mirror.prefixes,
         apis=apis,
         ready=ready,
@@ -145,7 +144,8 @@ def gateway_database(
     gateway = plan.settings.platform.gateway
     if gateway.database == "cloud-sql":
         args = CloudSqlArgs(
-            name=f"{base.name}-gateway",
+            name=base.names.sql_instance,
+            addresses=base.names.sql_addresses,
             region=region_of(base.zone),
             network_id=base.network_id,
             gib=gateway.database_gib,
@@ -156,7 +156,7 @@ def gateway_database(
     disk = PersistentDisk(
         "gateway-disk",
         PersistentDiskArgs(
-            name=f"{base.name}-gateway-db",
+            name=base.names.database_disk,
             project=base.project,
             zone=base.zone,
             gib=gateway.database_gib,

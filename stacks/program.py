@@ -130,8 +130,8 @@ def deploy(plan: Plan) -> None:
     if base:
         pulumi.export(
             "kubectlLogin",
-            f"gcloud container clusters get-credentials {base.name} --zone {base.zone} --project {base.project} "
-            "--dns-endpoint",
+            f"gcloud container clusters get-credentials {base.names.cluster} --zone {base.zone} "
+            f"--project {base.project} --dns-endpoint",
         )
     if bill := costs(plan):
         pulumi.export("idleUsdPerMonth", bill.idle_usd_per_month)

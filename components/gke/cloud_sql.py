@@ -22,6 +22,7 @@ class CloudSqlArgs:
     """`name` of the instance cannot be used again for a week after a deletion."""
 
     name: str
+    addresses: str  # name of the range that the instance takes its address from
     region: str  # of the cluster
     network_id: pulumi.Input[str]  # network that gets the private connection
     gib: int  # size of the disk; it may only grow
@@ -42,7 +43,7 @@ class CloudSql(pulumi.ComponentResource):
         )
         addresses = compute.GlobalAddress(
             "sql-addresses",
-            name=f"{args.name}-sql",
+            name=args.addresses,
             purpose="VPC_PEERING",
             address_type="INTERNAL",
             address=_ADDRESS,

@@ -23,6 +23,7 @@ class GkeClusterArgs:
     """
 
     name: str  # of the cluster in the project
+    node_account: str  # id of the nodes' service account
     project: str  # project of Google Cloud
     zone: str  # of control plane and nodes
     network_id: pulumi.Input[str]  # network of the nodes
@@ -50,7 +51,7 @@ class GkeCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         account = serviceaccount.Account(
             "nodes",
-            account_id=f"{args.name[:22]}-nodes".replace("--", "-"),
+            account_id=args.node_account,
             display_name=f"Nodes of {args.name}",
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )

@@ -11,25 +11,16 @@ from pulumi_gcp import artifactregistry as ar
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMirrorArgs:
-    """`registries` are host names of public registries; `reader` is the member that pulls.
+    """`repositories` has a repository's id for each public registry, by host name; `reader` is the member that pulls.
 
     `after` are the APIs that have to be enabled first.
     """
 
     project: str  # project of Google Cloud that has the repositories
     region: str  # of the repositories: the nodes'
-    registries: Sequence[str]
+    repositories: Mapping[str, str]
     reader: pulumi.Input[str]
     after: Sequence[pulumi.Resource] = ()
-
-
-def mirror_prefixes(project: str, region: str, registries: Sequence[str]) -> Mapping[str, str]:
-    """For each registry, the prefix that its images are pulled through."""
-    return {r: f"{region}-docker.pkg.dev/{project}/{_repository_id(r)}" for r in registries}
-
-
-def _repository_id(registry: str) -> str:
-    return registry.replace(".", "-")
 
 
 class ImageMirror(pulumi.ComponentResource):
@@ -42,14 +33,16 @@ class ImageMirror(pulumi.ComponentResource):
         super().__init__("ai-platform:gke:ImageMirror", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         repositories: list[pulumi.Resource] = []
-        for registry in args.registries:
+        for registry, repository_id in args.repositories.items():
             repository = ar.Repository(
                 registry,
                 location=args.region,
-                repository_id=_repository_id(registry),
+                repository_id=repository_id,
                 format="DOCKER",
                 mode="REMOTE_REPOSITORY",
-                remote_repository_config=ar.RepositoryRemoteRepositoryConfigArgs(docker_repository=_upstream(registry)),
+                remote_repository_config=ar.RepositoryRemoteRepositoryConfigArgs(
+                    common_repository=ar.RepositoryRemoteRepositoryConfigCommonRepositoryArgs(uri=_upstream(registry))
+                ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
             )
             ar.RepositoryIamMember(
@@ -61,16 +54,12 @@ class ImageMirror(pulumi.ComponentResource):
                 opts=child,
             )
             repositories.append(repository)
-        self.prefixes = mirror_prefixes(args.project, args.region, args.registries)
+        where = f"{args.region}-docker.pkg.dev/{args.project}"
+        self.prefixes = {registry: f"{where}/{repository_id}" for registry, repository_id in args.repositories.items()}
         self.repositories = repositories
         self.register_outputs({"prefixes": dict(self.prefixes)})
 
 
-def _upstream(registry: str) -> ar.RepositoryRemoteRepositoryConfigDockerRepositoryArgs:
-    if registry == "docker.io":
-        return ar.RepositoryRemoteRepositoryConfigDockerRepositoryArgs(public_repository="DOCKER_HUB")
-    return ar.RepositoryRemoteRepositoryConfigDockerRepositoryArgs(
-        custom_repository=ar.RepositoryRemoteRepositoryConfigDockerRepositoryCustomRepositoryArgs(
-            uri=f"https://{registry}"
-        )
-    )
+def _upstream(registry: str) -> str:
+    """Where a registry answers. Docker Hub's own name is that of its web site."""
+    return "https://registry-1.docker.io" if registry == "docker.io" else f"https://{registry}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from components.gke.names import CloudNames
 from components.kubernetes.network_policies import ALLOW_DNS, DEFAULT_DENY
 from stacks.plan import Plan
 from stacks.problems import Problem
@@ -33,6 +35,37 @@ def named_cluster(plan: Plan) -> Iterator[Problem]:
                 "current context may be anybody's",
                 f"pulumi config set {key} {example}",
             )
+
+
+def cloud_names(plan: Plan) -> Iterator[Problem]:
+    """Names in the cloud are made of project and stack, and Google takes fewer of them than Pulumi does."""
+    if plan.settings.platform.target != "gke":
+        return
+    refused = list(plan.cloud_names.refused(plan.registries))
+    if not refused:
+        return
+    name, rule = refused[0]
+    project, stack = plan.settings.project, plan.settings.stack
+    message = (
+        f"project {project} and stack {stack} make the name '{name}' of {rule.what}, and Google takes "
+        f"{rule.longest} small letters, digits and hyphens at most, a letter first and no hyphen last"
+    )
+    shorter = _fitting(plan, stack)
+    if shorter:
+        before = f"mv Pulumi.{stack}.yaml Pulumi.{shorter}.yaml"
+        yield Problem(message, f"pulumi stack rename {shorter}   # or, before `pulumi stack init`: {before}")
+    else:
+        yield Problem(message, f"grep -n '^name:' Pulumi.yaml   # and give the project another name than {project}")
+
+
+def _fitting(plan: Plan, stack: str) -> str | None:
+    """The longest like name of a stack that all services take; None where the project's name is the fault."""
+    plain = re.sub(r"[^a-z0-9]+", "-", stack.lower())
+    shorter = (plain[:length].strip("-") for length in range(len(plain), 0, -1))
+    for name in (*filter(None, shorter), "dev"):
+        if not any(CloudNames(f"{plan.settings.project}-{name}").refused(plan.registries)):
+            return name
+    return None
 
 
 def aliases(plan: Plan) -> Iterator[Problem]:

@@ -261,7 +261,7 @@ def test_every_registry_that_a_pod_pulls_from_has_a_remote_repository() -> None:
     for repository in repositories.values():
         assert (repository["mode"], repository["format"]) == ("REMOTE_REPOSITORY", "DOCKER")
     expected = {
-        spec.engine.image.registry.replace(".", "-")
+        "ai-platform-ai-dev-" + spec.engine.image.registry.replace(".", "-")
         for spec in CATALOG.values()
         if not isinstance(spec.engine, ExternalProvider)
     }

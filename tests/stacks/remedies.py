@@ -124,6 +124,10 @@ def _split_words(words: list[str], operator: str) -> list[list[str]]:
 
 def follow(config: RawConfig, line: str) -> RawConfig:
     """The config after a shell line of `pulumi config` commands. Raises FailedError where the CLI would fail."""
+    if renamed := re.fullmatch(
+        rf"pulumi stack rename ([\w.-]+)|mv Pulumi\.{config.stack}\.yaml Pulumi\.(.+)\.yaml", line
+    ):
+        return replace(config, stack=renamed[1] or renamed[2])
     for command in commands(line):
         config = _apply(config, command)
     return config
