@@ -10,6 +10,7 @@ from stacks.rules import budgets, fit, names, nodes, pins, slots
 
 RULES = (
     names.named_cluster,
+    names.namespaces,
     names.aliases,
     slots.idle_replicas,
     slots.quota,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.kubernetes.network_policies import ALLOW_DNS, DEFAULT_DENY
+from stacks.commands import set_command
 from stacks.plan import Plan
-from stacks.problems import Problem
+from stacks.problems import Problem, config_path
+from stacks.sections import GATEWAY, SERVING
 
 # Namespaces of config that are not a model's, and names of objects beside those of the models.
 _TAKEN = {
@@ -33,6 +35,19 @@ def named_cluster(plan: Plan) -> Iterator[Problem]:
                 "current context may be anybody's",
                 f"pulumi config set {key} {example}",
             )
+
+
+def namespaces(plan: Plan) -> Iterator[Problem]:
+    """The gateway and the models have a Secret of one name, and policies that deny each other's paths by default."""
+    names, settings = plan.settings.platform.namespaces, plan.settings
+    if names.gateway != names.models or settings.doubtful("namespaces", "gateway", "models"):
+        return
+    place, default = ("models", SERVING) if names.gateway == GATEWAY else ("gateway", GATEWAY)
+    yield Problem(
+        f"{config_path(settings.project, 'namespaces', place)} is '{names.models}', and so is the other namespace: what is in "
+        "one would take the other's place",
+        set_command(settings.project, ("namespaces", place), default),
+    )
 
 
 def aliases(plan: Plan) -> Iterator[Problem]:
