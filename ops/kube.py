@@ -32,6 +32,7 @@ from ops.checkout import cluster_root
 from ops.config_files import load
 from ops.errors import OpsError
 from stacks.problems import nearest
+from stacks.sections import Namespaces
 from stacks.settings import parse
 
 _API_S = 20  # what one question to the API server may take
@@ -41,7 +42,9 @@ _FORWARDING = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) ")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How a command is told which cluster it is about."""
-    parser.add_argument("--stack", default="ai-dev", help="stack whose file names the context, if its target is one")
+    parser.add_argument(
+        "--stack", default="ai-dev", help="stack whose file names the namespaces, and the context if its target is one"
+    )
     parser.add_argument("--context", help="context of the cluster, in place of the stack's")
     parser.add_argument("--kubeconfig", metavar="FILE", help="file that has --context (default: kubectl's own)")
     parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
@@ -84,6 +87,15 @@ def named_cluster(args: argparse.Namespace, command: str) -> Kube:
         f"no cluster is named: stack '{args.stack}' has none in its file, and the current context is never used",
         f"{command} --context {name}",
     )
+
+
+def namespaces(args: argparse.Namespace) -> Namespaces:
+    """Where the stack's objects are by its file; the default ones where there is none, as with a context alone."""
+    try:
+        raw = load(args.project_dir, args.stack)
+    except OpsError:
+        return Namespaces()
+    return parse(raw, CATALOG, GROUPS)[0].platform.namespaces
 
 
 # What serves on one machine, in place of nodes that are simulated.

@@ -31,9 +31,7 @@ from stacks.costs import costs
 from stacks.gke import Cloud, cloud, gateway_database
 from stacks.plan import Plan, PlannedModel, State, Workload
 from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY
-
-SERVING = "serving"
-GATEWAY = "gateway"
+from stacks.sections import GATEWAY, SERVING, Namespaces
 
 
 def main() -> None:
@@ -60,9 +58,18 @@ class _Site:
     data: k8s.Provider
     workloads: k8s.Provider
     mirrors: Mapping[str, str]
-    namespaces: Mapping[str, pulumi.Resource]
+    names: Namespaces
+    namespaces: Mapping[str, pulumi.Resource]  # by name
 
-    def place(self, namespace: str) -> Place:
+    @property
+    def gateway(self) -> Place:
+        return self._place(self.names.gateway)
+
+    @property
+    def models(self) -> Place:
+        return self._place(self.names.models)
+
+    def _place(self, namespace: str) -> Place:
         return Place(namespace=namespace, data=self.data, after=(self.namespaces[namespace],))
 
     def image(self, image: Image) -> str:
@@ -80,21 +87,22 @@ def deploy(plan: Plan) -> None:
     token = settings.secret_output(HUGGING_FACE_TOKEN) if HUGGING_FACE_TOKEN in plan.secrets else None
     api_key = settings.secret_output(SERVING_API_KEY)
     ServingNamespace(
-        SERVING, ServingNamespaceArgs(namespace=SERVING, api_key=api_key, hugging_face_token=token), opts=site.opts
+        SERVING,
+        ServingNamespaceArgs(namespace=site.names.models, api_key=api_key, hugging_face_token=token),
+        opts=site.opts,
     )
     api_key_mark = fingerprint_output({f"{API_KEY_SECRET}/{API_KEY}": api_key}, settings.secret_output(SALT_KEY))
     registrations, up = _models(plan, site, api_key_mark)
     password = settings.secret_output(DATABASE_PASSWORD)
-    place = site.place(GATEWAY)
     gateway = LiteLlmGateway(
-        "gateway",
+        GATEWAY,
         LiteLlmGatewayArgs(
-            place=place,
+            place=site.gateway,
             image=site.image(LITELLM),
             replicas=plan.settings.platform.gateway.replicas,
             models=registrations,
-            serving_namespaces=(SERVING,),
-            database=gateway_database(plan, base, place, password, site.workloads)
+            serving_namespaces=(site.names.models,),
+            database=gateway_database(plan, base, site.gateway, password, site.workloads)
             if base
             else _local_database(plan, site, password),
             master_key=settings.secret_output(MASTER_KEY),
@@ -108,7 +116,7 @@ def deploy(plan: Plan) -> None:
     GatewayKeys(
         "keys",
         GatewayKeysArgs(
-            namespace=GATEWAY,
+            namespace=site.names.gateway,
             image=site.image(LITELLM),
             desired=desired_access(plan),
             values={alias: settings.key_value_output(alias) for alias in plan.settings.platform.keys},
@@ -122,7 +130,7 @@ def deploy(plan: Plan) -> None:
     pulumi.export(
         "gatewayForward",
         pulumi.Output.concat(
-            "kubectl -n ", GATEWAY, " port-forward svc/", gateway.service_name, f" {litellm_gateway.PORT}"
+            f"kubectl -n {site.names.gateway} port-forward svc/", gateway.service_name, f" {litellm_gateway.PORT}"
         ),
     )
     pulumi.export("models", [registration.alias for registration in registrations])
@@ -164,7 +172,12 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
         upsert_existing_objects=True,
         opts=pulumi.ResourceOptions(depends_on=list(base.ready) if base else None),
     )
-    namespaces = {name: restricted_namespace(name, data) for name in (SERVING, GATEWAY)}
+    names = platform.namespaces
+    # Known to the engine by what they are for.
+    namespaces = {
+        namespace: restricted_namespace(resource, namespace, data)
+        for resource, namespace in ((SERVING, names.models), (GATEWAY, names.gateway))
+    }
     workloads = k8s.Provider(
         "workloads",
         kubeconfig=kubeconfig,
@@ -176,13 +189,14 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
         enable_secret_mutable=True,
         opts=pulumi.ResourceOptions(depends_on=[*namespaces.values(), *(base.ready if base else ())]),
     )
-    return _Site(data=data, workloads=workloads, mirrors=base.mirrors if base else {}, namespaces=namespaces)
+    mirrors = base.mirrors if base else {}
+    return _Site(data=data, workloads=workloads, mirrors=mirrors, names=names, namespaces=namespaces)
 
 
 def _local_database(plan: Plan, site: _Site, password: pulumi.Output[str]) -> Database:
     """In the cluster, on a claim of the default class."""
     args = PostgresArgs(
-        place=site.place(GATEWAY),
+        place=site.gateway,
         image=site.image(POSTGRES),
         gib=plan.settings.platform.gateway.database_gib,
         password=password,
@@ -199,14 +213,14 @@ def _model_args(
 ) -> ModelArgs:
     return ModelArgs(
         spec=model.spec,
-        place=site.place(SERVING),
+        place=site.models,
         replicas=model.replicas,
         needs=load.needs,
         cold_start=load.cold_start,
         claim_gib=load.claim_gib,
         api_key_mark=api_key_mark,
         keep_weights=plan.settings.platform.retain_weights,
-        gateway_namespace=GATEWAY,
+        gateway_namespace=site.names.gateway,
         mirrors=site.mirrors,
     )
 

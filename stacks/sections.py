@@ -189,12 +189,35 @@ class Key(Access):
     team: str | None = None
 
 
+GATEWAY, SERVING = "gateway", "serving"  # the namespaces of a stack that names none
+# Kubernetes keeps `kube-` for itself, and GKE fills the others.
+_NAMESPACE = rf"(?!default$|kube-|gke-|gmp-){_ALIAS}"
+
+
+def _namespace(value: str) -> str:
+    _alias(value)
+    if not re.fullmatch(_NAMESPACE, value):
+        raise WrongValueError("is a namespace of the cluster itself, whose pods would be cut off by default")
+    return value
+
+
+Namespace = Annotated[str, _Check(_namespace, {"pattern": f"^{_NAMESPACE}$"})]
+
+
+class Namespaces(Section):
+    """`ai-platform:namespaces.*`: where the stack's objects are, in a cluster that others may use too."""
+
+    gateway: Namespace = GATEWAY
+    models: Namespace = SERVING
+
+
 class Platform(Section):
     """`ai-platform:*`: what the whole stack is."""
 
     target: Literal["gke", "kubernetes"] = "gke"
     kubeconfig: str | None = None  # target kubernetes: path of the file
     kube_context: str | None = None  # target kubernetes: its context; the current one is never used
+    namespaces: Namespaces = Namespaces()
     groups: dict[str, Truth] = {}
     gpu_quota: Annotated[Whole, Field(ge=0, le=1000)] = 1  # what GPUS_ALL_REGIONS allows
     machine_type: GpuMachine = "auto"  # auto: the smallest that holds all

@@ -57,9 +57,9 @@ class Settings:
     # Places in `platform` that were left out. What follows from that alone is no problem of its own.
     left_out: frozenset[tuple[int | str, ...]] = frozenset()
 
-    def doubtful(self, section: str, alias: str) -> bool:
-        """Whether a team or key, or anything in it, was left out."""
-        return any(place[:2] in ((section, alias), (section,)) for place in self.left_out)
+    def doubtful(self, section: str, *names: str) -> bool:
+        """Whether one of a section's entries (a team, a key), or anything in it, was left out."""
+        return any(place[:2] in ((section,), *((section, name) for name in names)) for place in self.left_out)
 
 
 def read() -> RawConfig:

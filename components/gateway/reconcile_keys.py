@@ -2,7 +2,7 @@
 
 Runs as a job in the cluster, with the image's Python and nothing else. Environment:
 
-    GATEWAY_URL         "http://litellm.gateway.svc.cluster.local:4000"
+    GATEWAY_URL         "http://litellm.<namespace>.svc.cluster.local:4000"
     LITELLM_MASTER_KEY  opens the admin API
     KEYS_FILE           what there shall be (see `Desired`), a mounted ConfigMap; holds no value of a key
     KEY_VALUES_DIR      the value of each key in a file named like its alias, a mounted Secret

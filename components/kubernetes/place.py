@@ -39,11 +39,11 @@ class StaticVolume:
     volume: pulumi.Resource
 
 
-def restricted_namespace(name: str, data: pulumi.ProviderResource) -> core.Namespace:
+def restricted_namespace(resource: str, name: str, data: pulumi.ProviderResource) -> core.Namespace:
     """A namespace at Pod Security "restricted", kept on destroy: deleting it would delete its claims."""
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     return core.Namespace(
-        name,
+        resource,
         metadata=meta.ObjectMetaArgs(
             name=name,
             labels=levels,

@@ -19,9 +19,8 @@ from ops.console import Column, Row, output, print_table
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, readiness, usable_key
 from ops.errors import OpsError
 from ops.kube import add_arguments as add_cluster_arguments
-from ops.kube import in_cluster, named_cluster, secret_value
+from ops.kube import in_cluster, named_cluster, namespaces, secret_value
 from ops.wrapping import wrapped
-from stacks.program import GATEWAY
 
 _TIMEOUT_S = 30.0
 _BY_HAND = "made by hand"
@@ -111,10 +110,10 @@ def _admin(args: argparse.Namespace, stack: ExitStack) -> _Admin:
         url = base_url("ops keys", "--gateway-url", args.gateway_url)
         return _Admin(Endpoint(url, _TIMEOUT_S, key_from_environment(args.master_key_env)), readiness(url))
     kube = named_cluster(args, "ops keys")
-    name = litellm_gateway.MASTER_SECRET
-    key = usable_key(secret_value(kube, GATEWAY, name, litellm_gateway.SECRET_KEY), f"Secret {GATEWAY}/{name}")
-    url = stack.enter_context(kube.forward(GATEWAY, litellm_gateway.APP, litellm_gateway.PORT))
-    return _Admin(Endpoint(url, _TIMEOUT_S, key), kube.typed("-n", GATEWAY, "get", "pods"))
+    namespace, name = namespaces(args).gateway, litellm_gateway.MASTER_SECRET
+    key = usable_key(secret_value(kube, namespace, name, litellm_gateway.SECRET_KEY), f"Secret {namespace}/{name}")
+    url = stack.enter_context(kube.forward(namespace, litellm_gateway.APP, litellm_gateway.PORT))
+    return _Admin(Endpoint(url, _TIMEOUT_S, key), kube.typed("-n", namespace, "get", "pods"))
 
 
 def _read(gateway: _Admin) -> Purses:

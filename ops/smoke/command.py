@@ -21,7 +21,7 @@ from ops.console import errors as console_of_errors
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment
 from ops.errors import OpsError
 from ops.kube import add_arguments as add_cluster_arguments
-from ops.kube import in_cluster, named_cluster
+from ops.kube import in_cluster, named_cluster, namespaces
 from ops.smoke.checks import Check, Verdict, bring_up, exercise, price_usd, served_name, through_gateway
 from ops.smoke.sites import Addresses, Cluster, Site
 from ops.wrapping import wrapped
@@ -99,7 +99,7 @@ def _site(args: argparse.Namespace) -> Site:
                 "--direct-key-env is for --direct-url only",
                 f"ops smoke <alias> --direct-url <URL> --direct-key-env {args.direct_key_env}",
             )
-        return Cluster(named_cluster(args, "ops smoke"), args.timeout, args.key, key)
+        return Cluster(named_cluster(args, "ops smoke"), args.timeout, args.key, key, namespaces(args))
     if args.context or args.kubeconfig:
         raise OpsError("a context and a plain address are two places", in_cluster("ops smoke", args))
     if args.gateway_url and key is None:

@@ -23,7 +23,7 @@ from ops.endpoint import Endpoint, NoAnswerError, readiness, usable_key
 from ops.errors import OpsError
 from ops.kube import Kube, Scale, secret_value
 from ops.smoke.checks import Check, Verdict, bring_up
-from stacks.program import GATEWAY, SERVING
+from stacks.sections import Namespaces
 
 
 class Site(Protocol):
@@ -69,6 +69,7 @@ class Cluster:
     timeout: float
     key_alias: str
     gateway_key: str | None
+    namespaces: Namespaces
 
     only_up = True
 
@@ -78,16 +79,17 @@ class Cluster:
 
     @property
     def look(self) -> str:
-        return self.kube.typed("-n", GATEWAY, "get", "pods")
+        return self.kube.typed("-n", self.namespaces.gateway, "get", "pods")
 
     @cached_property
     def _scales(self) -> dict[str, Scale]:
-        return dict(self.kube.deployments(SERVING))
+        return dict(self.kube.deployments(self.namespaces.models))
 
     @cached_property
     def _serving_key(self) -> str:
         return usable_key(
-            secret_value(self.kube, SERVING, API_KEY_SECRET, API_KEY), f"Secret {SERVING}/{API_KEY_SECRET}"
+            secret_value(self.kube, self.namespaces.models, API_KEY_SECRET, API_KEY),
+            f"Secret {self.namespaces.models}/{API_KEY_SECRET}",
         )
 
     def aliases(self) -> Sequence[str]:
@@ -99,7 +101,7 @@ class Cluster:
             if alias not in self._scales:
                 group = CATALOG[alias].group
                 raise OpsError(
-                    f"namespace {SERVING} of context {self.kube.context} has no Deployment {alias}; "
+                    f"namespace {self.namespaces.models} of context {self.kube.context} has no Deployment {alias}; "
                     f"is its group '{group}' off?",
                     f"pulumi config set --path 'ai-platform:groups.{group}' true && pulumi up",
                 )
@@ -113,10 +115,10 @@ class Cluster:
                 "-",
                 Verdict.FAILED,
                 f"{spec.alias} is not up yet: {scale.ready} of {scale.wanted} ready",
-                self.kube.typed("-n", SERVING, "describe", "pods", "-l", f"{NAME_LABEL}={spec.alias}"),
+                self.kube.typed("-n", self.namespaces.models, "describe", "pods", "-l", f"{NAME_LABEL}={spec.alias}"),
             )
         try:
-            url = stack.enter_context(self.kube.forward(SERVING, spec.alias, PORT))
+            url = stack.enter_context(self.kube.forward(self.namespaces.models, spec.alias, PORT))
         except OpsError as error:
             return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
         return Endpoint(url, self.timeout, self._serving_key)
@@ -124,10 +126,12 @@ class Cluster:
     def gateway(self, stack: ExitStack) -> Endpoint | Check | None:
         key = self.gateway_key
         if key is None:
-            where = f"Secret {GATEWAY}/{gateway_keys.APP}"
-            key = usable_key(secret_value(self.kube, GATEWAY, gateway_keys.APP, self.key_alias), where)
+            where = f"Secret {self.namespaces.gateway}/{gateway_keys.APP}"
+            key = usable_key(secret_value(self.kube, self.namespaces.gateway, gateway_keys.APP, self.key_alias), where)
         try:
-            url = stack.enter_context(self.kube.forward(GATEWAY, litellm_gateway.APP, litellm_gateway.PORT))
+            url = stack.enter_context(
+                self.kube.forward(self.namespaces.gateway, litellm_gateway.APP, litellm_gateway.PORT)
+            )
         except OpsError as error:
             return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
         return Endpoint(url, self.timeout, key)

@@ -11,6 +11,7 @@ from stacks.rules import budgets, fit, names, nodes, pins, slots
 RULES = (
     names.named_cluster,
     names.cloud_names,
+    names.namespaces,
     names.aliases,
     slots.idle_replicas,
     slots.quota,

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from components.gke.names import CloudNames
 from components.kubernetes.network_policies import ALLOW_DNS, DEFAULT_DENY
+from stacks.commands import set_command
 from stacks.plan import Plan
-from stacks.problems import Problem
+from stacks.problems import Problem, config_path
+from stacks.sections import GATEWAY, SERVING
 
 # Namespaces of config that are not a model's, and names of objects beside those of the models.
 _TAKEN = {
@@ -66,6 +68,19 @@ def _fitting(plan: Plan, stack: str) -> str | None:
         if not any(CloudNames(f"{plan.settings.project}-{name}").refused(plan.registries)):
             return name
     return None
+
+
+def namespaces(plan: Plan) -> Iterator[Problem]:
+    """The gateway and the models have a Secret of one name, and policies that deny each other's paths by default."""
+    names, settings = plan.settings.platform.namespaces, plan.settings
+    if names.gateway != names.models or settings.doubtful("namespaces", "gateway", "models"):
+        return
+    place, default = ("models", SERVING) if names.gateway == GATEWAY else ("gateway", GATEWAY)
+    yield Problem(
+        f"{config_path(settings.project, 'namespaces', place)} is '{names.models}', and so is the other namespace: what "
+        "is in one would take the other's place",
+        set_command(settings.project, ("namespaces", place), default),
+    )
 
 
 def aliases(plan: Plan) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.manifests import manifests
-from stacks.program import GATEWAY, SERVING
+from stacks.sections import GATEWAY, SERVING
 from tests.patience import kubectl_timeout
 from tests.support import NAME_LABEL, recorded
 

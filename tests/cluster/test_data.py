@@ -12,8 +12,8 @@ import pytest
 from components.gateway.database import PASSWORD, PASSWORD_SECRET
 from components.gateway.postgres import CLAIM
 from ops.errors import FailedError
-from stacks.program import GATEWAY, SERVING
 from stacks.secrets import DATABASE_PASSWORD, SALT_KEY, SecretKey
+from stacks.sections import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import Engine, secret_of_test
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, planned

@@ -23,8 +23,8 @@ from ops.config_files import load
 from ops.embedded_cluster.control_plane import CONTEXT, EmbeddedCluster
 from ops.embedded_cluster.nodes import DEFAULT_NODES, NodeShape
 from ops.engine import SECRET_TEXT, UNKNOWN_TEXT, Registered, run_main
-from stacks.program import GATEWAY, SERVING
 from stacks.secrets import MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey, key_value
+from stacks.sections import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import Engine, State, secret_of_test
 from tests.cluster.lossy_proxy import lossy_proxy

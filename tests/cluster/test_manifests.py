@@ -11,7 +11,7 @@ import yaml
 
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.errors import FailedError
-from stacks.program import SERVING
+from stacks.sections import SERVING
 from tests.catalog import GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
 from tests.patience import kubectl_timeout

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from models.machines import GPU_TAINT
 from ops.embedded_cluster.nodes import DEFAULT_NODES
-from stacks.program import GATEWAY, SERVING
+from stacks.sections import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import Engine
 from tests.cluster.platform import GPU_NODE, NAMESPACES, SYSTEM_NODE, Manifest, Platform, planned

@@ -14,7 +14,7 @@ import pytest
 
 from ops import cli
 from ops.embedded_cluster.control_plane import EmbeddedCluster
-from stacks.program import GATEWAY, SERVING
+from stacks.sections import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.platform import NAMESPACES, Manifest, Platform
 from tests.patience import kubectl_timeout

@@ -23,7 +23,7 @@ from models.tasks import TASKS
 from ops import cli
 from ops.config_files import load
 from stacks.admission import admit
-from stacks.program import GATEWAY
+from stacks.sections import GATEWAY
 from stacks.settings import RawConfig
 from tests.catalog import CATALOG
 from tests.checkout import CHECKOUT, PROJECT_DIR

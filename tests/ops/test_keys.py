@@ -221,12 +221,29 @@ def test_in_a_cluster_the_admin_key_comes_from_its_secret(
     )
     kubectl.write()
     monkeypatch.setenv("PATH", kubectl.path)
-    assert main(["keys", "--context", "somewhere"]) == 0
+    assert main(["keys", "--context", "somewhere", "--project-dir", str(PROJECT_DIR)]) == 0
     assert "editor" in capsys.readouterr().out
     assert {asked.key for asked in gateway.seen} == {other}
     assert all("--context=somewhere" in call for _, call in kubectl.calls)
     assert other not in json.dumps(kubectl.calls)
     assert kubectl.running() == []
+
+
+def test_a_stack_with_other_namespaces_is_asked_for_in_those(
+    gateway: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: ai-platform\n")
+    (tmp_path / "Pulumi.here.yaml").write_text("config:\n  ai-platform:namespaces:\n    gateway: team-gw\n")
+    kubectl = Kubectl(
+        tmp_path,
+        secrets={"team-gw/litellm-master-key": {"key": MASTER}},
+        forwards={"team-gw/svc/litellm": gateway.port},
+    )
+    kubectl.write()
+    monkeypatch.setenv("PATH", kubectl.path)
+    here = ["--stack", "here", "--project-dir", str(tmp_path)]
+    assert main(["keys", "--context", "somewhere", *here]) == 0
+    assert all("--namespace=team-gw" in call for _, call in kubectl.calls)
 
 
 def test_no_context_is_used_that_nobody_named(

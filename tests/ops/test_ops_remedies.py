@@ -99,7 +99,7 @@ def test_in_a_cluster_both_show_the_pods_of_the_gateway_there(
     )
     kubectl.write()
     monkeypatch.setenv("PATH", kubectl.path)
-    here = ["--kubeconfig", "a file", "--context", "some where"]
+    here = ["--kubeconfig", "a file", "--context", "some where", "--project-dir", str(PROJECT_DIR)]
     look = "kubectl --kubeconfig 'a file' --context 'some where' -n gateway get pods"
     assert main(["keys", *here]) == 2
     assert remedies(capsys.readouterr().err) == [look]

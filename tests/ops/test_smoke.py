@@ -409,7 +409,8 @@ def cluster(kubectl: Kubectl, gateway: Server) -> Iterator[Kubectl]:
 
 
 def in_cluster(*arguments: str) -> int:
-    return smoke(*arguments, "--context", "somewhere", "--kubeconfig", "some-file")
+    where = ["--context", "somewhere", "--kubeconfig", "some-file"]
+    return smoke(*arguments, *where, "--project-dir", str(PROJECT_DIR))
 
 
 def test_a_model_is_checked_by_forwarded_ports_with_the_keys_of_the_cluster(
@@ -558,7 +559,8 @@ def test_forwarded_ports_end_with_the_command_however_it_ends(
         [
             sys.executable,
             "-c",
-            f"from ops.cli import main; raise SystemExit(main(['smoke', '{CHAT}', '--context', 'x']))",
+            "from ops.cli import main; "
+            f"raise SystemExit(main(['smoke', '{CHAT}', '--context', 'x', '--project-dir', '/']))",
         ],
         cwd=clone(tmp_path / "clone"),
         env={**os.environ, "PATH": cluster.path},

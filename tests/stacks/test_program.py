@@ -126,6 +126,31 @@ def test_objects_wait_for_their_namespace_and_namespaces_for_nodes() -> None:
         assert all(records.waits_for(namespace, pool) for namespace in namespaces.values())
 
 
+@on_every_stack
+def test_another_namespace_is_another_one_everywhere_and_nothing_else_changes(stack: str) -> None:
+    """Policies, addresses, claims, outputs, commands: who reads the plan with the names back in place sees the same."""
+    named = recorded("namespaces.gateway=team-gw", "namespaces.models=team-ml", stack=stack)
+    text = json.dumps([[r.type, r.inputs] for r in named.resources] + [named.outputs], sort_keys=True)
+    assert not re.search(r"gateway\.svc|serving\.svc|-n (gateway|serving)", text)
+    plain = recorded(stack=stack)
+    assert {r.inputs["metadata"].get("namespace") for r in named.kubernetes} == {"team-gw", "team-ml", None}
+    before = {r.inputs["metadata"].get("namespace"): r for r in plain.kubernetes}
+    assert before.keys() == {"gateway", "serving", None}
+    back = {"team-gw": "gateway", "team-ml": "serving"}
+    # The gateway's pods start anew with another configuration: its digest is in their annotations.
+    digest = re.compile(r'"ai-platform/config": "[0-9a-f]+"')
+
+    def told(records: Records) -> list[str]:
+        lines = [json.dumps(r.inputs, sort_keys=True) for r in records.kubernetes]
+        return sorted(digest.sub("", re.sub("team-gw|team-ml", lambda m: back[m[0]], line)) for line in lines)
+
+    assert told(named) == told(plain)
+    assert named.outputs["gatewayUrl"] == "http://litellm.team-gw.svc.cluster.local:4000/v1"
+    assert str(named.outputs["gatewayForward"]).startswith("kubectl -n team-gw port-forward ")
+    urns = {r.urn for r in named.resources if r.short_type == "Namespace"}
+    assert urns == {r.urn for r in plain.resources if r.short_type == "Namespace"}
+
+
 # --- what stays ------------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,12 @@ TYPOS: dict[str, RawConfig] = {
     "groups as a list": own(groups=["baseline", "retrieval"]),
     "a group near one that cannot be": own(groups={"provider": True}),
     "another cache": own(gateway={"redis": "redis:6379"}),
+    "a namespace in capitals": own(namespaces={"gateway": "Team A"}),
+    "a namespace of the cluster": own(namespaces={"models": "kube-system"}),
+    "one namespace for both": own(namespaces={"gateway": "ai", "models": "ai"}),
+    "the other's namespace": own(namespaces={"models": "gateway"}),
+    "namespaces as text": own(namespaces="ai"),
+    "a namespace without --path": own(**{"namespaces.gateway": "team-gateway"}),
     "taints": own(nodeTaints="gpu=true:NoSchedule"),
     "a team of everything": own(teams={"research": "all"}),
     "a team of nothing": own(teams={"research": None}),
@@ -314,7 +320,17 @@ PIECES: list[Any] = [
 FIELDS = [
     *("replicas", "claimGib", "maxModelLen", "gpuMemoryUtilization", "maxNumSeqs", "maxNumBatchedTokens", "fallback"),
     *("maxBatchTokens", "tokensPerSecond", "target", "groups", "gpuQuota", "machineType", "spot", "gpuSharingClients"),
-    *("systemNodes", "gateway", "teams", "keys", "prices", "maxHourlyUsd", "deletionProtection", "kubeconfig"),
+    *(
+        "systemNodes",
+        "gateway",
+        "namespaces",
+        "teams",
+        "keys",
+        "prices",
+        "maxHourlyUsd",
+        "deletionProtection",
+        "kubeconfig",
+    ),
     *("project", "zone", "a.b", "teams.a", "keys.a.models[0]", "gateway.replicas", "replcas", "machinetype", "spott"),
 ]
 NAMESPACES = ["ai-platform", "gcp", "aws", "coder-chatt", "coder-chat", "coder-fim", "embeddings", "claude-haiku"]

@@ -57,6 +57,19 @@ MISTAKES: list[tuple[dict[str, str], str, str]] = [
     ({f"{P}groups": "all"}, "must be", f"{P}groups"),
     ({f"{P}groups": '{"baseline": '}, "is not valid JSON", f"{P}groups"),
     ({f"{P}gateway": "[1]"}, "must be", f"{P}gateway"),
+    # namespaces
+    ({f"{P}namespaces": '{"gateway": "Team_A"}'}, "lower-case letters", f"{P}namespaces.gateway"),
+    ({f"{P}namespaces": '{"gateway": "a.b"}'}, "lower-case letters", f"{P}namespaces.gateway"),
+    ({f"{P}namespaces": '{"gateway": ""}'}, "lower-case letters", f"{P}namespaces.gateway"),
+    ({f"{P}namespaces": '{"gateway": 7}'}, "must be text", f"{P}namespaces.gateway"),
+    ({f"{P}namespaces": json.dumps({"models": "a" * 64})}, "at most 63", f"{P}namespaces.models"),
+    ({f"{P}namespaces": '{"models": "kube-system"}'}, "of the cluster itself", f"{P}namespaces.models"),
+    ({f"{P}namespaces": '{"models": "default"}'}, "of the cluster itself", f"{P}namespaces.models"),
+    ({f"{P}namespaces": '{"models": "gmp-system"}'}, "of the cluster itself", f"{P}namespaces.models"),
+    ({f"{P}namespaces": '{"serving": "x"}'}, "known: gateway, models", f"{P}namespaces.serving"),
+    ({f"{P}namespaces": '{"gateway": "x", "models": "x"}'}, "and so is the other", f"{P}namespaces.gateway"),
+    ({f"{P}namespaces": '{"gateway": "serving"}'}, "and so is the other", f"{P}namespaces.gateway"),
+    ({f"{P}namespaces": '{"models": "gateway"}'}, "and so is the other", f"{P}namespaces.models"),
     # bounds
     ({"coder-chat:replicas": "-1"}, "greater than or equal to 0", "coder-chat:replicas"),
     ({f"{P}gpuQuota": "-1"}, "greater than or equal to 0", f"{P}gpuQuota"),
@@ -271,7 +284,7 @@ def _random_config(dice: random.Random) -> Mapping[str, str]:
         *("replicas", "claimGib", "maxModelLen", "gpuMemoryUtilization", "maxNumSeqs", "maxNumBatchedTokens"),
         *("maxBatchTokens", "maxClientBatchSize", "tokensPerSecond", "fallback"),
         *("target", "groups", "gpuQuota", "machineType", "spot", "gpuSharingClients", "gpuBootDiskGib"),
-        *("systemMachineType", "systemNodes", "gateway", "teams", "keys", "keyValues", "prices"),
+        *("systemMachineType", "systemNodes", "gateway", "namespaces", "teams", "keys", "keyValues", "prices"),
         *("maxHourlyUsd", "maxMonthlyUsd", "deletionProtection", "retainWeights", "kubeconfig"),
         *("project", "zone", *SECRETS, "", "a.b", "replcas"),
     ]
