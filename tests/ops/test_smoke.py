@@ -559,8 +559,7 @@ def test_forwarded_ports_end_with_the_command_however_it_ends(
         [
             sys.executable,
             "-c",
-            "from ops.cli import main; "
-            f"raise SystemExit(main(['smoke', '{CHAT}', '--context', 'x', '--project-dir', '/']))",
+            f"import sys, ops.cli; sys.exit(ops.cli.main(['smoke', '{CHAT}', '--context', 'x', '--project-dir', '/']))",
         ],
         cwd=clone(tmp_path / "clone"),
         env={**os.environ, "PATH": cluster.path},
