@@ -17,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from stage_claim import CHUNK, COMMIT, GIB, File, Job, Listing, Permanent, intact, make_directory, remove, say
@@ -46,6 +47,7 @@ class _TokenStaysHome(urllib.request.HTTPRedirectHandler):
         return request
 
 
+@cache
 def _opener() -> urllib.request.OpenerDirector:
     context = ssl.create_default_context()
     try:
@@ -205,6 +207,7 @@ def _download(job: Job, commit: str, file: File, stop: threading.Event) -> None:
                     raise Passing(f"{file.name}: the hub sends {stated} bytes, and {file.size - done} are missing")
                 for chunk in _chunks(response, file, stop):
                     out.write(chunk)
+                    out.flush()  # not kept back: the watchdog ends the program without a word to it
                     digest.update(chunk)
                     done += len(chunk)
     if done < file.size:

@@ -32,7 +32,7 @@ class Failure:
     times: int = 1
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = None  # sent in place of what was asked for; with 200, a proxy's page
-    pace: float = 0  # bytes a second; nothing is cut
+    pace: float = 0  # bytes a second; without a body of its own, of the content that was asked for
 
 
 class Hub:
@@ -80,7 +80,7 @@ class Hub:
         """The failure that this request is due; a slow or a cut body befalls content alone."""
         with self._lock:
             for failure in self.failures:
-                of_content = failure.status == 0 or failure.pace
+                of_content = failure.status == 0 or (failure.pace and failure.body is None)
                 if failure.times > 0 and failure.where in line and (content or not of_content):
                     failure.times -= 1
                     return failure
@@ -104,9 +104,9 @@ class Hub:
                 hub.requests.append(line)
                 moved = path.startswith("/api/resolve-cache/") or at_cdn
                 failure = hub.take_failure(line, content=moved and self.command == "GET")
-                if failure and failure.status:
+                if failure and failure.status and (failure.body is not None or not failure.pace):
                     body = b'{"error": "no"}' if failure.body is None else failure.body
-                    self.answer(failure.status, body, failure.headers)
+                    self.answer(failure.status, body, failure.headers, failure=failure)
                 elif "/resolve/" in path or moved:
                     self.file(path, moved=moved, failure=failure)
                 else:
@@ -179,7 +179,7 @@ class Hub:
                 self.end_headers()
                 if self.command == "HEAD":
                     return
-                cut = failure is not None and not failure.pace
+                cut = failure is not None and failure.status == 0
                 step = max(1, int(failure.pace / 10)) if failure and failure.pace else len(body) or 1
                 rest = memoryview(body[: len(body) // 2] if cut else body)
                 while rest:
