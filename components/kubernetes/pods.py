@@ -98,6 +98,15 @@ def env(**values: str) -> list[core.EnvVarArgs]:
     return [core.EnvVarArgs(name=name, value=value) for name, value in values.items()]
 
 
+def user_env(home: str) -> list[core.EnvVarArgs]:
+    """Home, a writable volume, and name of the user that a container runs as.
+
+    A uid that the image's passwd does not list has neither, and what asks for them (vLLM, torch, FlashInfer) ends with
+    a KeyError before it serves. Their caches are below the home or /tmp.
+    """
+    return env(HOME=home, USER=MANAGED_BY)
+
+
 def http_probe(path: str, *, period: int, failures: int, timeout: int = 5) -> core.ProbeArgs:
     """A GET on the port named `http`."""
     return core.ProbeArgs(

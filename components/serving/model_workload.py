@@ -31,12 +31,14 @@ from components.kubernetes.pods import (
     secret_env,
     skip_await,
     timeouts,
+    user_env,
 )
 from components.kubernetes.secrets import READS
 from components.serving.namespace import HF_TOKEN, HF_TOKEN_SECRET, STAGING_CONFIG_MAP, STAGING_PROGRAM
 from components.serving.registration import PORT, Registration, registration
 from models.cold_start import ColdStart
 from models.facts import Image
+from models.memory.host import COMPILE_CACHE_GIB
 from models.needs import TMP_GIB, Needs
 from models.spec import ModelSpec
 from models.weights import Weights
@@ -44,7 +46,8 @@ from models.weights import Weights
 CLAIM_PATH = "/model-cache"
 HUB_CACHE = f"{CLAIM_PATH}/hub"
 SERVED_LINK = f"{HUB_CACHE}/served"  # the staging program points it at the pinned snapshot
-TMP_VOLUME, TMP_MOUNT = scratch("tmp", "/tmp", gib(TMP_GIB))  # noqa: S108  a volume of the pod
+_TMP_PATH = "/tmp"  # noqa: S108  a volume of the pod
+TMP_VOLUME, TMP_MOUNT = scratch("tmp", _TMP_PATH, gib(TMP_GIB))
 _PROGRAM_PATH = "/opt/stage"
 _COMPONENT = "model"
 
@@ -125,15 +128,14 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
                 MODEL_BYTES=str(weights.bytes_on_disk),
                 STAGE_DEADLINE_S=str(args.cold_start.staging_deadline),
                 MODEL_DIRECTORIES=json.dumps(list(directories)),
+                MODEL_DIRECTORY_BYTES=str(COMPILE_CACHE_GIB * 2**30),
                 HF_HUB_CACHE=HUB_CACHE,
-                HF_HOME="/tmp/hf",  # noqa: S108  a volume of the pod
-                # The hub's defaults of 10 s fail on a slow answer; one transfer path is easier to bound than two.
+                # The hub's defaults of 10 s fail on a slow answer.
                 HF_HUB_DOWNLOAD_TIMEOUT="60",
                 HF_HUB_ETAG_TIMEOUT="60",
-                HF_HUB_DISABLE_XET="1",
-                HF_HUB_DISABLE_TELEMETRY="1",
                 PYTHONDONTWRITEBYTECODE="1",
             ),
+            *user_env(_TMP_PATH),
             *([secret_env("HF_TOKEN", HF_TOKEN_SECRET, HF_TOKEN)] if weights.gated else []),
         ],
         resources=resources(args.needs),
@@ -165,7 +167,7 @@ def engine_container(
         name=name,
         image=args.image(image),
         args=list(arguments),
-        env=list(env),
+        env=[*env, *user_env(image.home)],
         ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
         resources=resources(args.needs, extended=extended),
         security_context=container_security(),

@@ -18,6 +18,7 @@ HF_TOKEN_SECRET = "hugging-face-token"  # noqa: S105  a name
 HF_TOKEN = "token"  # noqa: S105  a key
 STAGING_CONFIG_MAP = "stage-weights"
 STAGING_PROGRAM = "stage_weights.py"
+_STAGING_FILES = (STAGING_PROGRAM, "stage_claim.py", "stage_hub.py")  # what it imports lies beside it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class ServingNamespace(pulumi.ComponentResource):
         core.ConfigMap(
             STAGING_CONFIG_MAP,
             metadata=metadata(STAGING_CONFIG_MAP, args.namespace, "staging"),
-            data={STAGING_PROGRAM: Path(__file__).with_name(STAGING_PROGRAM).read_text()},
+            data={name: Path(__file__).with_name(name).read_text() for name in _STAGING_FILES},
             opts=child,
         )
         deny_by_default(args.namespace, self)

@@ -1,332 +1,222 @@
 """Put one model's weights on its claim, before the engine starts. Runs as an init container.
 
-Local first: a claim that holds the pinned revision complete is recognised by a marker, without any network.
-Else the revision is downloaded, waiting out rate limits (429), server errors and lost connections until a
-deadline. What waiting cannot mend (an unknown revision, a gated model, a full claim) fails at once, with the
-remedy.
+Nothing is served that is not proven. What a revision consists of, the size and the digest of each file, says the hub;
+a file counts where its content has that digest. The proof is kept in a marker on the claim: a later start looks at
+sizes and times of change, reads again only what changed since, and asks nobody. A marker of an older program proves
+nothing, and the weights are checked like those that somebody copied: by the list that the hub's library left beside
+them, or the hub's. What is missing or wrong is downloaded, from where an earlier start ended.
 
-The marker is ours because `snapshot_download(local_files_only=True)` accepts an incomplete snapshot in some of
-the versions of huggingface_hub that the images carry (0.36 to 1.21).
+The hub's library is not used. Its version is the image's: those that images carry return half a snapshot when the hub
+does not answer (0.36 to 1.21), or begin each file anew (from 1.18). Its cache layout is what every version reads.
+
+What passes is waited out until a deadline, which a watchdog keeps over the whole run: rate limits (429), server errors,
+lost connections, content that is not what it should be. What waiting cannot mend (an unknown revision, a gated model, a
+full claim) fails at once, with the remedy.
 
 Environment:
   MODEL_ALIAS, MODEL_ID, MODEL_REVISION (commit, or none for the default branch),
-  MODEL_FILES (JSON list of patterns), MODEL_BYTES (expected size),
-  MODEL_DIRECTORIES (JSON list of directories to make for the engine),
-  STAGE_DEADLINE_S (give up after), HF_HUB_CACHE (directory on the claim), HF_TOKEN (gated models only).
+  MODEL_FILES (JSON list of patterns), MODEL_BYTES (size by the catalog),
+  MODEL_DIRECTORIES (JSON list of directories to make for the engine's caches), MODEL_DIRECTORY_BYTES (of each),
+  STAGE_DEADLINE_S (give up after), HF_HUB_CACHE (directory on the claim), HF_TOKEN (gated models only),
+  HF_ENDPOINT (the hub), HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT (seconds without a byte: of lists, of files).
 Leaves: the snapshot in the hub's cache layout, and `served`, a link to it.
 """
 
 from __future__ import annotations
 
 import errno
-import json
+import fcntl
 import os
 import random
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-_GIB = 2**30
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # the other two files, however this one is run
+
+from stage_claim import (
+    GIB,
+    File,
+    Job,
+    Listing,
+    Permanent,
+    brought,
+    chosen,
+    complete,
+    held,
+    indexed,
+    indexes,
+    make_directory,
+    make_room,
+    mark,
+    marked,
+    no_space,
+    prune,
+    remove,
+    say,
+    settle,
+    tidy,
+    unmatched,
+)
+from stage_hub import Passing, fetch, listed
+
 _LONGEST_WAIT_S = 120.0
-_LOST_CONNECTION_MODULES = ("requests", "urllib3", "httpx", "httpcore", "http", "socket", "ssl")
+_LOCK_EVERY_S = 0.5
+_FAR_OFF = 0.05  # of the catalog's size, which is rounded
+_T = TypeVar("_T")
 
 
-class Permanent(Exception):  # noqa: N818  it ends the program with its text; nothing handles it as an error
-    """A failure that waiting does not mend."""
+class Watchdog:
+    """Ends the program at its deadline, whatever it is doing, with the last reason for waiting."""
 
-
-@dataclass(frozen=True)
-class Job:
-    """What to stage, and where."""
-
-    alias: str
-    repo: str
-    revision: str | None
-    patterns: tuple[str, ...]
-    expected_bytes: int
-    deadline_s: float
-    cache: Path
-    directories: tuple[Path, ...] = ()
-
-    @classmethod
-    def from_environment(cls) -> Job:
-        env = os.environ
-        return cls(
-            alias=env["MODEL_ALIAS"],
-            repo=env["MODEL_ID"],
-            revision=env.get("MODEL_REVISION") or None,
-            patterns=tuple(json.loads(env["MODEL_FILES"])),
-            expected_bytes=int(env["MODEL_BYTES"]),
-            deadline_s=float(env["STAGE_DEADLINE_S"]),
-            cache=Path(env["HF_HUB_CACHE"]),
-            directories=tuple(Path(name) for name in json.loads(env.get("MODEL_DIRECTORIES", "[]"))),
-        )
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.cause = ""
+        timer = threading.Timer(min(job.deadline_s, threading.TIMEOUT_MAX), self._end)
+        timer.daemon = True
+        timer.start()
 
     @property
-    def label(self) -> str:
-        return f"{self.repo}@{self.revision or 'default branch'}"
-
-    @property
-    def marker(self) -> Path:
-        name = f"{self.repo}@{self.revision or 'default'}".replace("/", "--")
-        return self.cache / ".staged" / f"{name}.json"
-
-    @property
-    def begun(self) -> Path:
-        """There from the start of a download to its end: what an interrupted one leaves is not what was copied."""
-        return self.marker.with_suffix(".begun")
-
-
-def say(text: str) -> None:
-    """One line to the pod's log."""
-    sys.stdout.write(f"stage: {text}\n")
-    sys.stdout.flush()
-
-
-def staged(job: Job) -> Path | None:
-    """The snapshot on the claim if it is complete, judged by its marker and the files' sizes."""
-    try:
-        marker = json.loads(job.marker.read_text())
-        snapshot = job.cache / marker["snapshot"]
-        complete = marker["patterns"] == list(job.patterns) and all(
-            (snapshot / name).stat().st_size == size for name, size in marker["files"].items()
-        )
-    except (OSError, ValueError, KeyError):
-        return None
-    return snapshot if complete else None
-
-
-def brought(job: Job) -> Path | None:
-    """A snapshot that somebody copied onto the claim, if nothing of it is missing.
-
-    Complete means: every pattern matches, every shard that an index names is there, and the size is the catalog's,
-    whose figures are rounded.
-    """
-    folder = job.cache / f"models--{job.repo.replace('/', '--')}"
-    try:
-        commit = job.revision or (folder / "refs" / "main").read_text().strip()
-        snapshot = folder / "snapshots" / commit
-        files = _files(snapshot)
-        shards = {
-            shard
-            for name in files
-            if name.endswith(".index.json")
-            for shard in json.loads((snapshot / name).read_text())["weight_map"].values()
-        }
-    except (OSError, ValueError, KeyError):
-        return None
-    complete = not _unmatched(job, files) and shards <= files.keys() and sum(files.values()) > job.expected_bytes * 0.98
-    return snapshot if complete else None
-
-
-def _files(snapshot: Path) -> dict[str, int]:
-    """Sizes of a snapshot's files; raises OSError for a link that leads nowhere."""
-    return {
-        path.relative_to(snapshot).as_posix(): path.stat().st_size
-        for path in sorted(snapshot.rglob("*"))
-        if path.is_symlink() or path.is_file()
-    }
-
-
-def _unmatched(job: Job, files: Mapping[str, int]) -> list[str]:
-    """Patterns that no file matches."""
-    return [pattern for pattern in job.patterns if not any(fnmatch(name, pattern) for name in files)]
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
-
-
-def wait_hint(error: BaseException) -> float | None:
-    """Seconds that the server asks to wait (0 if it does not say), or None if waiting does not help."""
-    for link in _chain(error):
-        response = getattr(link, "response", None)
-        status = getattr(response, "status_code", None)
-        if isinstance(status, int):
-            if status in (408, 429) or status >= 500:
-                after = str(getattr(response, "headers", {}).get("retry-after", ""))
-                return float(after) if after.isdigit() else 0.0
-            return None
-    for link in _chain(error):
-        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
-            return None
-        # A truncated body, a reset, a time-out, a name that did not resolve.
-        if isinstance(link, ConnectionError | TimeoutError) or type(link).__module__.startswith(
-            _LOST_CONNECTION_MODULES
-        ):
-            return 0.0
-        if isinstance(link, OSError) and "Consistency check failed" in str(link):
-            return 0.0
-    return None
-
-
-def explain(job: Job, error: BaseException) -> str:
-    """What a permanent error means here, and the command that mends it."""
-    status = next(
-        (s for link in _chain(error) if (s := getattr(getattr(link, "response", None), "status_code", None))), None
-    )
-    if status in (401, 403):
+    def text(self) -> str:
+        job, last = self._job, f"; last: {self.cause}" if self.cause else ""
         return (
-            f"the hub refuses {job.label} ({status}): it is gated, private, or misspelt in models/catalog. Accept "
-            "its licence on the hub, then: pulumi config set --secret huggingFaceToken && pulumi up"
+            f"gave up on {job.label} after {job.deadline_s:.0f} s{last}. The pod starts again by itself and goes on "
+            "where this one was; if the hub keeps limiting this address, copy the weights onto the claim from "
+            "elsewhere (README, 'When the hub limits you')"
         )
-    if status == 404:
-        return (
-            f"the hub does not know {job.label} (404). Correct model_id or revision in models/catalog "
-            "(`ops pin` looks revisions up), then: pulumi up"
-        )
-    if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in _chain(error)):
-        return no_space(job)
-    return f"{job.label} cannot be staged: {type(error).__name__}: {error}"
+
+    def _end(self) -> None:
+        say(self.text)
+        os._exit(1)  # other threads may sit in a read that no exception ends
 
 
-def no_space(job: Job) -> str:
-    """The claim is too small for what has to be on it."""
-    total = shutil.disk_usage(job.cache).total
-    wanted = -(-job.expected_bytes * 5 // 4 // _GIB) + 1
-    return (
-        f"the claim of {job.alias} ({total / _GIB:.1f} GiB) has no room for {job.label} "
-        f"({job.expected_bytes / _GIB:.1f} GiB); then: "
-        f"pulumi config set {job.alias}:claimGib {max(wanted, round(total / _GIB) + wanted)} && pulumi up"
-    )
-
-
-def prune(job: Job, keep: Path | None) -> None:
-    """Remove other models and revisions: the claim is sized for one."""
-    from huggingface_hub import scan_cache_dir  # noqa: PLC0415  a warm start needs no hub library
-
-    info = scan_cache_dir(job.cache)
-    others = [
-        revision.commit_hash
-        for repo in info.repos
-        for revision in repo.revisions
-        if keep is None or revision.snapshot_path.resolve() != keep.resolve()
-    ]
-    if others:
-        strategy = info.delete_revisions(*others)
-        say(f"removing {len(others)} other revision(s), {strategy.expected_freed_size / _GIB:.2f} GiB")
-        strategy.execute()
-    for marker in (job.cache / ".staged").glob("*"):
-        if marker not in (job.marker, job.begun):
-            marker.unlink()
-
-
-def download(job: Job) -> Path:
-    """One attempt at the whole snapshot; resumes what an earlier one left."""
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
-
-    return Path(
-        snapshot_download(
-            job.repo,
-            revision=job.revision,
-            allow_patterns=list(job.patterns),
-            cache_dir=job.cache,
-            max_workers=4,
-        )
-    )
-
-
-def download_patiently(job: Job) -> Path:
-    """Download, waiting out what passes. Raises Permanent for the rest and at the deadline."""
-    started = time.monotonic()
+def patiently(job: Job, watchdog: Watchdog, attempt: Callable[[], _T]) -> _T:
+    """Its result, waiting out what passes. Raises Permanent for the rest, and where the deadline leaves no time."""
     wait = 5.0
     while True:
         try:
-            return download(job)
-        except Exception as error:
-            hint = wait_hint(error)
-            if hint is None:
-                raise Permanent(explain(job, error)) from error
-            pause = max(hint, wait * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
-            left = job.deadline_s - (time.monotonic() - started)
-            cause = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if pause > left:
-                raise Permanent(
-                    f"gave up on {job.label} after {job.deadline_s:.0f} s; last: {cause}. The pod starts again by "
-                    "itself; if the hub keeps limiting this address, copy the weights onto the claim from "
-                    "elsewhere (README, 'When the hub limits you')"
-                ) from error
-            say(f"{cause}; trying again in {pause:.0f} s")
+            return attempt()
+        except Passing as error:
+            pause = max(error.pause, wait * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
+            watchdog.cause = str(error)
+            if pause > job.left_s:
+                raise Permanent(watchdog.text) from error
+            say(f"{error}; trying again in {pause:.0f} s")
             time.sleep(pause)
             wait = min(wait * 2, _LONGEST_WAIT_S)
 
 
-def finish(job: Job, snapshot: Path) -> None:
-    """Check the snapshot against the patterns and write its marker, last and atomically."""
-    files = _files(snapshot)
-    for pattern in _unmatched(job, files):
-        raise Permanent(
-            f"{job.label} has no file '{pattern}', which the engine needs: correct `files` of {job.alias} in "
-            "models/catalog, then: pulumi up"
-        )
-    total = sum(files.values())
-    say(f"{len(files)} files, {total / _GIB:.2f} GiB (catalog: {job.expected_bytes / _GIB:.2f} GiB)")
-    job.marker.parent.mkdir(parents=True, exist_ok=True)
-    part = job.marker.with_suffix(".part")
-    part.write_text(
-        json.dumps(
-            {
-                "snapshot": snapshot.relative_to(job.cache).as_posix(),
-                "patterns": list(job.patterns),
-                "files": files,
-            }
-        )
-    )
-    part.replace(job.marker)
-    job.begun.unlink(missing_ok=True)
+@contextmanager
+def alone(job: Job, watchdog: Watchdog) -> Iterator[None]:
+    """One program at a time on a claim; the kernel lets go of the lock of one that was killed."""
+    if job.lock.is_dir():
+        remove(job.lock)
+    with job.lock.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not watchdog.cause:
+                    watchdog.cause = "another pod stages on this claim"
+                    say(f"{watchdog.cause}; waiting for it")
+                time.sleep(_LOCK_EVERY_S)
+            except OSError:  # a file system without locks
+                break
+        yield
 
 
-def link(job: Job, snapshot: Path) -> None:
-    """Point `served` at the snapshot, relative so that it holds under any mount path."""
-    target = snapshot.relative_to(job.cache)
-    part = job.cache / ".served.part"
-    part.unlink(missing_ok=True)
-    part.symlink_to(target)
-    part.replace(job.cache / "served")
+def obtain(job: Job, watchdog: Watchdog, listing: Listing, files: list[File]) -> None:
+    """Some files of a list into the snapshot, those that are not there. Raises Permanent."""
+    missing = dict[str, list[File]]()
+    for file in files:
+        if not held(job, listing.commit, file):
+            missing.setdefault(file.digest, []).append(file)
+    if missing:
+        first = [group[0] for group in missing.values()]
+        make_room(job, listing, first)
+        say(f"downloading {len(first)} files of {job.label}, {sum(file.size for file in first) / GIB:.2f} GiB")
+        patiently(job, watchdog, lambda: fetch(job, listing.commit, missing))
 
 
-def stage(job: Job) -> None:
-    """Everything, in order."""
-    for directory in (job.cache, *job.directories):
-        directory.mkdir(parents=True, exist_ok=True)
-    snapshot = staged(job)
-    if snapshot:
-        say(f"{job.label} is on the claim; nothing to download")
-    elif not job.begun.exists() and (snapshot := brought(job)):
-        say(f"{job.label} was copied onto the claim; nothing to download")
-        finish(job, snapshot)
-    else:
-        if shutil.disk_usage(job.cache).free < job.expected_bytes:
-            prune(job, keep=None)
-        if shutil.disk_usage(job.cache).total < job.expected_bytes:
-            raise Permanent(no_space(job))
-        say(f"downloading {job.label}, {job.expected_bytes / _GIB:.2f} GiB")
-        job.begun.parent.mkdir(exist_ok=True)
-        job.begun.touch()
-        snapshot = download_patiently(job)
-        finish(job, snapshot)
-        prune(job, keep=snapshot)
-    link(job, snapshot)
+def bring(job: Job, watchdog: Watchdog) -> Listing:
+    """What the engine reads of the revision, as the hub lists it, all of it proven. Raises Permanent."""
+    if shutil.disk_usage(job.cache).total < job.expected_bytes:
+        raise Permanent(no_space(job, job.expected_bytes))
+    listing = patiently(job, watchdog, lambda: listed(job))
+    listing = Listing(listing.commit, chosen(job, listing))
+    where = f"correct `files` of {job.alias} in models/catalog, then: pulumi up"
+    for pattern in unmatched(job, listing.files):
+        raise Permanent(f"{job.label} has no file '{pattern}', which the engine needs: {where}")
+    obtain(job, watchdog, listing, indexes(listing.files))
+    files, lacking = indexed(job, listing.commit, listing.files)
+    if lacking:
+        raise Permanent(f"{job.label} names {min(lacking)} in an index, and no file of it is staged: {where}")
+    listing = Listing(listing.commit, files)
+    obtain(job, watchdog, listing, list(files))
+    return listing
+
+
+def proven(job: Job) -> Listing | None:
+    """What is on the claim, if it is all there and there is a proof of it on the claim as well."""
+    for proof, said in ((marked(job), "on the claim"), (brought(job), "copied onto the claim")):
+        if proof and (listing := complete(job, proof)):
+            say(f"{job.label} is {said}; nothing to download")
+            return listing
+    return None
+
+
+def stage(job: Job, watchdog: Watchdog) -> None:
+    """Everything, in order. Raises Permanent, or OSError where the claim cannot be written."""
+    if not job.cache.is_dir():
+        make_directory(job.cache)
+    make_directory(job.notes)
+    with alone(job, watchdog):
+        tidy(job)
+        listing = proven(job)
+        if listing is None:
+            listing = bring(job, watchdog)
+            prune(job, listing.commit, listing.files)
+        total = sum(file.size for file in listing.files)
+        say(f"{len(listing.files)} files, {total / GIB:.2f} GiB (catalog: {job.expected_bytes / GIB:.2f} GiB)")
+        if abs(total - job.expected_bytes) > job.expected_bytes * _FAR_OFF:
+            say(f"the plan reckons with another size: bytes_on_disk of {job.alias} should be {total:_}")
+        mark(job, listing)
+        settle(job, listing.commit)
 
 
 def main() -> int:
     """0 when the weights are there; 1 with the reason on the last line of the log."""
+    # The first process of a container is not ended by a signal that it does not handle.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
     try:
-        stage(Job.from_environment())
+        job = Job.from_environment()
+    except (KeyError, TypeError, ValueError) as error:
+        say(f"the environment says no job ({type(error).__name__}: {error}); its head has what it takes")
+        return 1
+    try:
+        stage(job, Watchdog(job))
     except Permanent as reason:
         say(str(reason))
-        return 1
-    return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            say(no_space(job, 0))
+        else:
+            owner = f"{os.getuid()}:{os.getgid()}"
+            say(
+                f"the claim of {job.alias} cannot be used: {error}. If its files are another user's, in a root pod "
+                f"that mounts it: chown -R {owner} {job.cache.parent}"
+            )
+    else:
+        return 0
+    return 1
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class TeiEmbeddings(pulumi.ComponentResource):
             self,
             engine=container,
             engine_image=engine.image,
-            # TEI's image has no Python; the gateway's has huggingface_hub and is on the node already.
+            # TEI's image has no Python; the gateway's has, and is on the node already.
             staging_image=LITELLM,
         )
         self.deployment = objects.deployment

@@ -102,7 +102,6 @@ class VllmModel(pulumi.ComponentResource):
                 # By environment, never as an argument: arguments show in the process list and in `describe`.
                 secret_env("VLLM_API_KEY", API_KEY_SECRET, API_KEY),
                 *env(
-                    HOME=image.home,
                     HF_HUB_CACHE=HUB_CACHE,
                     HF_HUB_OFFLINE="1",
                     TRANSFORMERS_OFFLINE="1",

@@ -43,13 +43,14 @@ def smallest_g2(host_gib: float, gpus: int = 1) -> str | None:
 
 
 _CLAIM_STEP_GIB = 5
+COMPILE_CACHE_GIB = 2  # of the claim; staging empties a compile cache that outgrew it
 
 
 def disk_gib(weights_bytes: int) -> int:
-    """Size of the claim that holds weights: a quarter and 2 GiB on top, in steps of 5 GiB.
+    """Size of the claim that holds weights: a quarter and a compile cache on top, in steps of 5 GiB.
 
-    The margin holds the partial files of an interrupted download, the file system's own share and the growth
-    of a new revision, so that a claim, which never shrinks, seldom has to grow.
+    The margin holds the file system's own share and the growth of a new revision, so that a claim, which never
+    shrinks, seldom has to grow.
     """
-    needed = weights_bytes / GIB * 1.25 + 2
+    needed = weights_bytes / GIB * 1.25 + COMPILE_CACHE_GIB
     return math.ceil(needed / _CLAIM_STEP_GIB) * _CLAIM_STEP_GIB

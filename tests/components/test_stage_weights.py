@@ -1,145 +1,16 @@
-"""The staging program itself, as a process against a hub on loopback: what a pod's init container does."""
+"""The staging program itself: what it leaves on a claim, and what it says when it cannot."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.checkout import CHECKOUT
 from tests.components.hub import REPO, Failure, Hub
-from tests.patience import at_least
-
-PROGRAM = CHECKOUT / "components" / "serving" / "stage_weights.py"
-PYTHON = os.environ.get("STAGE_PYTHON", sys.executable)  # another interpreter: other versions of the hub's library
-FIRST, SECOND = "a" * 40, "b" * 40
-FILES = {
-    "config.json": b'{"model_type": "qwen2"}',
-    "tokenizer.json": b'{"version": "1.0"}',
-    "model.safetensors": b"W" * 400_000,
-    "README.md": b"not for the engine",
-    "pytorch_model.bin": b"P" * 100_000,
-}
-WANTED = ("config.json", "model.safetensors", "tokenizer.json")
-SIZE = sum(len(FILES[name]) for name in WANTED)
-
-# Runs the program with waits that pass at once, on a clock that they move.
-LAUNCHER = """
-import builtins, io, os, runpy, sys, time
-sleep, clock, skipped = time.sleep, time.monotonic, 0.0
-def skip(seconds):
-    global skipped
-    if seconds < 1:
-        return sleep(seconds)
-    print(f"WAIT {seconds:.1f}", flush=True)
-    skipped += seconds
-time.sleep, time.monotonic = skip, lambda: clock() + skipped
-if "FULL_DISK" in os.environ:
-    opened = io.open
-    def on_full_disk(file, *args, **keywords):
-        return opened("/dev/full" if str(file).endswith(".incomplete") else file, *args, **keywords)
-    builtins.open = io.open = on_full_disk
-for blocked in sys.argv[2:]:
-    sys.modules[blocked] = None
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
-
-
-@dataclass
-class Result:
-    code: int
-    output: str
-
-    @property
-    def waits(self) -> list[float]:
-        """Pauses of the program itself; the hub's library has its own from some version on."""
-        return [float(w) for w in re.findall(r"trying again in (\d+) s\nWAIT", self.output)]
-
-    @property
-    def pauses(self) -> list[float]:
-        """Every pause."""
-        return [float(w) for w in re.findall(r"WAIT (\S+)", self.output)]
-
-    @property
-    def last_line(self) -> str:
-        return self.output.strip().splitlines()[-1]
-
-
-class Claim:
-    """A claim, and the init container that fills it."""
-
-    def __init__(self, directory: Path, hub: Hub) -> None:
-        self.cache = directory / "hub"
-        self.hub = hub
-
-    def stage(
-        self,
-        *,
-        revision: str = FIRST,
-        files: tuple[str, ...] = ("*.safetensors", "*.json"),
-        size: int = SIZE,
-        deadline: float = 600,
-        blocked: tuple[str, ...] = (),
-        **variables: str,
-    ) -> Result:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "MODEL_ALIAS": "some-alias",
-            "MODEL_ID": REPO,
-            "MODEL_REVISION": revision,
-            "MODEL_FILES": json.dumps(files),
-            "MODEL_BYTES": str(size),
-            "STAGE_DEADLINE_S": str(deadline),
-            "HF_HUB_CACHE": str(self.cache),
-            "HF_HOME": str(self.cache.parent / "home"),
-            "HF_ENDPOINT": self.hub.url,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **variables,
-        }
-        done = subprocess.run(
-            [PYTHON, "-c", LAUNCHER, str(PROGRAM), *blocked],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=at_least(60),
-            check=False,
-        )
-        assert "Traceback" not in done.stdout
-        return Result(done.returncode, done.stdout)
-
-    @property
-    def served(self) -> dict[str, bytes]:
-        """What an engine finds behind the link."""
-        root = self.cache / "served"
-        return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
-def wanted(revision: str = FIRST, hub: Hub | None = None) -> dict[str, bytes]:
-    files = hub.revisions[revision] if hub else FILES
-    return {name: files[name] for name in WANTED}
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    revisions = {FIRST: FILES, SECOND: {**FILES, "model.safetensors": b"X" * 400_000}}
-    with Hub(revisions, default=SECOND, failures=[]) as running:
-        yield running
-
-
-@pytest.fixture
-def claim(tmp_path: Path, hub: Hub) -> Claim:
-    return Claim(tmp_path, hub)
+from tests.components.staging import FILES, FIRST, SECOND, WANTED, Claim, wanted
 
 
 def test_only_the_wanted_files_of_the_pinned_revision_are_staged(claim: Claim, hub: Hub) -> None:
@@ -254,7 +125,7 @@ def test_a_claim_that_is_too_small_is_named_before_anything_is_downloaded(claim:
 
 
 def test_a_claim_that_fills_up_on_the_way_is_named_with_a_larger_size(claim: Claim) -> None:
-    result = claim.stage(FULL_DISK="1")
+    result = claim.stage(FULL_DISK=".incomplete")
     assert (result.code, result.waits) == (1, [])
     assert "has no room for" in result.last_line
     assert "pulumi config set some-alias:claimGib" in result.last_line
@@ -308,7 +179,7 @@ def test_the_directories_of_an_engine_are_made_by_the_user_who_writes_there(clai
     assert compile_cache.is_dir()
 
 
-def test_weights_that_somebody_copied_onto_the_claim_are_found_without_a_request(
+def test_weights_that_somebody_copied_are_proven_by_the_hub_s_list_and_not_downloaded(
     claim: Claim, hub: Hub, tmp_path: Path
 ) -> None:
     elsewhere = Claim(tmp_path / "laptop", hub)
@@ -316,10 +187,10 @@ def test_weights_that_somebody_copied_onto_the_claim_are_found_without_a_request
     for ours in (".staged", "served"):
         subprocess.run(["rm", "-r", str(elsewhere.cache / ours)], check=True)
     elsewhere.cache.rename(claim.cache)
-    hub.requests.clear()
-    result = claim.stage(blocked=("huggingface_hub",))
+    hub.forget()
+    result = claim.stage()
     assert result.code == 0, result.output
-    assert hub.requests == []
+    assert hub.downloaded == []
     assert claim.served == wanted()
 
 
