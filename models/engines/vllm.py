@@ -174,6 +174,7 @@ class VllmEngine(Engine):
             gpu_gib=GPUS[self.accelerator].usable_gib,
             knobs=self.knobs(spec),
             version=self.version,
+            capability=GPUS[self.accelerator].capability,
         )
 
 
@@ -186,6 +187,7 @@ class _Served(TypedDict):
     knobs: Knobs
     dtype: str
     version: VllmVersion
+    capability: tuple[int, int]
 
 
 # Flags of `ops fit` that a stack can set.

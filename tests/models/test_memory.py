@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 from models.facts import GIB
-from models.hf_config import UnsupportedModelError, parse_config, read_config
 from models.machines import G2_MACHINES
 from models.memory.host import HostMemory, disk_gib, smallest_g2, vllm_host_memory
 from models.memory.llama_cpp import gguf_memory
@@ -25,11 +23,10 @@ from models.memory.vllm import (
     Knobs,
     cuda_graph_gib,
     default_knobs,
-    disk_bytes,
     gpu_fit,
-    gpu_weights_gib,
     kv_bytes_per_token,
 )
+from models.memory.weights import disk_bytes, gpu_weights_gib
 from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.catalog import CATALOG
@@ -71,8 +68,9 @@ def test_logged_gib_give_the_logged_tokens(log: Log) -> None:
 @pytest.mark.parametrize("log", [log for log in LOGS if not log.starts], ids=lambda log: log.source)
 def test_what_vllm_refused_is_never_said_to_fit(log: Log) -> None:
     assert not predict(log).fits
-    # Nor when nobody says which version it is.
-    assert not predict(replace(log, version="0.23.0")).fits
+    # Nor when nobody says which version it is, unless that one was another engine.
+    if vllm_version(log.version) is not vllm_version("0.1"):
+        assert not predict(replace(log, version="0.23.0")).fits
 
 
 @pytest.mark.parametrize("log", [log for log in LOGS if log.starts], ids=lambda log: f"{log.model}-{log.gpu}")
@@ -371,167 +369,6 @@ def test_llama_cpp_compute_buffers_match_its_logs(model: str, context: int, mib:
 
 def test_the_kv_cache_of_llama_2_at_4096_is_2_gib() -> None:
     assert gguf_memory(ARCHITECTURES["Llama-2-7b"], file_bytes=GIB, context=4096).kv_cache_gib == 2
-
-
-# --- config.json --------------------------------------------------------------------------------------------------
-
-LLAMA: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14_336,
-    "max_position_embeddings": 131_072,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128_256,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-    "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
-}
-
-
-def decoder_of(**changes: Any) -> DecoderArchitecture:
-    arch = parse_config(LLAMA | changes).architecture
-    assert isinstance(arch, DecoderArchitecture)
-    return arch
-
-
-def test_a_llama_config_gives_the_published_architecture() -> None:
-    arch = decoder_of()
-    assert arch.parameters == pytest.approx(8.03e9, rel=0.001)
-    assert (arch.head_dim, arch.kv_heads, arch.max_positions) == (128, 8, 131_072)
-
-
-def test_head_dim_is_read_where_given_and_derived_where_not() -> None:
-    assert decoder_of(head_dim=256).head_dim == 256
-    assert decoder_of(num_attention_heads=64, num_key_value_heads=8).head_dim == 64
-
-
-def test_tied_embeddings_count_once() -> None:
-    untied, tied = decoder_of(), decoder_of(tie_word_embeddings=True)
-    assert untied.parameters - tied.parameters == 128_256 * 4096
-
-
-def test_yarn_lengthens_the_original_context() -> None:
-    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
-    assert decoder_of(rope_scaling=scaling, max_position_embeddings=32_768).max_positions == 131_072
-
-
-def test_without_kv_heads_every_head_has_its_own() -> None:
-    assert decoder_of(num_key_value_heads=None).kv_heads == 32
-
-
-def test_a_sliding_window_is_counted_as_full_attention_and_said_so() -> None:
-    assert "full attention" in parse_config(LLAMA | {"sliding_window": 4096}).notes[0]
-    assert not parse_config(LLAMA | {"sliding_window": 4096, "use_sliding_window": False}).notes
-
-
-@pytest.mark.parametrize(
-    ("quantized", "expected", "known"),
-    [
-        ({"quant_method": "awq", "bits": 4, "group_size": 128}, Quantization.AWQ, True),
-        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, Quantization.GPTQ, True),
-        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, Quantization.GPTQ, False),
-        ({"quant_method": "fp8"}, Quantization.FP8, True),
-        ({"quant_method": "compressed-tensors", "format": "float-quantized"}, Quantization.FP8, False),
-        ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, Quantization.GPTQ, False),
-    ],
-)
-def test_the_quantisation_is_read_from_the_config(
-    quantized: dict[str, Any], expected: Quantization, known: bool
-) -> None:
-    model = parse_config(LLAMA | {"quantization_config": quantized})
-    assert (model.quantization, model.size_known) == (expected, known)
-
-
-def test_a_multimodal_config_is_read_for_its_text_model_and_leaves_the_size_open() -> None:
-    model = parse_config(
-        {"model_type": "some_vl", "torch_dtype": "bfloat16", "text_config": LLAMA, "vision_config": {}}
-    )
-    assert model.architecture == decoder_of()
-    assert not model.size_known
-
-
-@pytest.mark.parametrize("part", ["vision_config", "audio_config", "mm_vision_tower", "visual", "img_processor"])
-def test_a_multimodal_config_whose_text_model_lies_flat_says_the_same(part: str) -> None:
-    nested = parse_config({"model_type": "some_vl", "text_config": LLAMA, part: {}})
-    flat = parse_config(LLAMA | {part: {}})
-    assert flat.notes == nested.notes
-    assert "multimodal" in " ".join(flat.notes)
-    assert not flat.size_known
-
-
-def test_a_bert_config_is_an_encoder() -> None:
-    config = {
-        "model_type": "bert",
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_attention_heads": 12,
-        "num_hidden_layers": 12,
-        "vocab_size": 30_522,
-        "max_position_embeddings": 512,
-    }
-    arch = parse_config(config).architecture
-    assert isinstance(arch, EncoderArchitecture)
-    assert arch.parameters == pytest.approx(109e6, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"num_local_experts": 8}, "mixture of experts"),
-        ({"n_routed_experts": 64}, "mixture of experts"),
-        ({"kv_lora_rank": 512}, "MLA"),
-        ({"is_encoder_decoder": True}, "encoder-decoder"),
-        ({"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
-        ({"mamba_d_state": 16}, "state-space"),
-        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes"),
-    ],
-    ids=str,
-)
-def test_what_the_model_does_not_cover_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=reason):
-        parse_config(LLAMA | change)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "hidden_size",
-        "intermediate_size",
-        "max_position_embeddings",
-        "num_attention_heads",
-        "num_hidden_layers",
-        "vocab_size",
-    ],
-)
-def test_a_missing_key_is_named(key: str) -> None:
-    with pytest.raises(ValueError, match=key):
-        parse_config({name: value for name, value in LLAMA.items() if name != key})
-
-
-@pytest.mark.parametrize("value", ["32", 0, -1, 2.5, True, []], ids=repr)
-def test_a_broken_number_is_named_with_its_key(value: Any) -> None:
-    with pytest.raises(ValueError, match="num_hidden_layers"):
-        parse_config(LLAMA | {"num_hidden_layers": value})
-
-
-def test_kv_heads_that_do_not_divide_the_heads_are_refused() -> None:
-    with pytest.raises(ValueError, match="5 KV heads"):
-        parse_config(LLAMA | {"num_key_value_heads": 5})
-
-
-@pytest.mark.parametrize(("content", "reason"), [("{", "no JSON"), ("[]", "no JSON object"), ("\ufeff", "no JSON")])
-def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str, reason: str) -> None:
-    file = tmp_path / "config.json"
-    file.write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=reason):
-        read_config(file)
-
-
-def test_a_directory_is_read_for_its_config(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
-    assert read_config(tmp_path).architecture == decoder_of()
 
 
 def test_the_default_version_is_the_one_the_catalog_pins() -> None:

@@ -31,6 +31,7 @@ def _arch(  # noqa: PLR0917  a row of a table
     ffn: int,
     vocab: int,
     max_positions: int,
+    family: str = "",
 ) -> DecoderArchitecture:
     return DecoderArchitecture(
         parameters=int(millions * 1e6),
@@ -42,28 +43,29 @@ def _arch(  # noqa: PLR0917  a row of a table
         ffn=ffn,
         vocab=vocab,
         max_positions=max_positions,
+        family=family,
     )
 
 
 # From each model's config.json.
 ARCHITECTURES = {
-    "CodeLlama-13b": _arch(13016, 40, 40, 40, 128, 5120, 13824, 32016, 16384),
-    "Llama-2-7b": _arch(6738.4, 32, 32, 32, 128, 4096, 11008, 32000, 4096),
-    "Llama-3-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 8192),
-    "Llama-3.1-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 131072),
-    "Phi-4": _arch(14659.5, 40, 40, 10, 128, 5120, 17920, 100352, 16384),
-    "Qwen2.5-0.5B": _arch(494.0, 24, 14, 2, 64, 896, 4864, 151936, 32768),
-    "Qwen2.5-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 32768),
-    "Qwen2.5-Math-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 4096),
-    "Qwen2.5-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 32768),
-    "R1-Distill-Qwen-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 131072),
-    "Qwen2.5-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 32768),
-    "R1-Distill-Qwen-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 131072),
-    "R1-Distill-Qwen-32B": _arch(32763.9, 64, 40, 8, 128, 5120, 27648, 152064, 131072),
-    "Qwen3-4B": _arch(4022.5, 36, 32, 8, 128, 2560, 9728, 151936, 40960),
-    "Qwen3-8B": _arch(8190.7, 36, 32, 8, 128, 4096, 12288, 151936, 40960),
-    "Qwen3-14B": _arch(14768.3, 40, 40, 8, 128, 5120, 17408, 151936, 40960),
-    "Qwen3-32B": _arch(32762.1, 64, 64, 8, 128, 5120, 25600, 151936, 40960),
+    "CodeLlama-13b": _arch(13016, 40, 40, 40, 128, 5120, 13824, 32016, 16384, "llama"),
+    "Llama-2-7b": _arch(6738.4, 32, 32, 32, 128, 4096, 11008, 32000, 4096, "llama"),
+    "Llama-3-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 8192, "llama"),
+    "Llama-3.1-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 131072, "llama"),
+    "Phi-4": _arch(14659.5, 40, 40, 10, 128, 5120, 17920, 100352, 16384, "phi3"),
+    "Qwen2.5-0.5B": _arch(494.0, 24, 14, 2, 64, 896, 4864, 151936, 32768, "qwen2"),
+    "Qwen2.5-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 32768, "qwen2"),
+    "Qwen2.5-Math-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 4096, "qwen2"),
+    "Qwen2.5-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 32768, "qwen2"),
+    "R1-Distill-Qwen-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 131072, "qwen2"),
+    "Qwen2.5-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 32768, "qwen2"),
+    "R1-Distill-Qwen-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 131072, "qwen2"),
+    "R1-Distill-Qwen-32B": _arch(32763.9, 64, 40, 8, 128, 5120, 27648, 152064, 131072, "qwen2"),
+    "Qwen3-4B": _arch(4022.5, 36, 32, 8, 128, 2560, 9728, 151936, 40960, "qwen3"),
+    "Qwen3-8B": _arch(8190.7, 36, 32, 8, 128, 4096, 12288, 151936, 40960, "qwen3"),
+    "Qwen3-14B": _arch(14768.3, 40, 40, 8, 128, 5120, 17408, 151936, 40960, "qwen3"),
+    "Qwen3-32B": _arch(32762.1, 64, 64, 8, 128, 5120, 25600, 151936, 40960, "qwen3"),
 }
 
 
@@ -85,6 +87,8 @@ class Log:
     tp: int = 1
     eager: bool = False
     starts: bool = True
+    batched: int | None = None
+    dtype: str | None = None  # --dtype, where the card takes no bfloat16
     note: str = ""
 
 
@@ -192,7 +196,8 @@ LOGS = (
         3.14,
         22880,
         max_model_len=8192,
-        note="on GKE; version not logged, wording of 0.26 or later",
+        batched=8192,
+        note="on GKE; version and batched tokens not logged: wording of 0.26 or later, and only 8,192 fit both rows",
     ),
     Log(
         "index 66305487638",
@@ -205,7 +210,8 @@ LOGS = (
         67424,
         quantization=FP8,
         max_model_len=8192,
-        note="on GKE, quantised while loading; version as above",
+        batched=8192,
+        note="on GKE, quantised while loading; version and batched tokens as above",
     ),
     Log(
         "index 69428649752",
@@ -273,6 +279,7 @@ def predict(log: Log) -> GpuFit:
         utilization=log.utilization,
         tensor_parallel=log.tp,
         eager=log.eager,
+        max_num_batched_tokens=log.batched or knobs.max_num_batched_tokens,
     )
     return gpu_fit(
         arch,
