@@ -244,8 +244,6 @@ def test_a_number_beyond_any_machine_is_refused_and_the_largest_one_is_no_traceb
 def test_an_unknown_encoder_of_images_is_left_out_or_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "some_vl", "text_config": QWEN_32B}), encoding="utf-8")
     assert run("--config", file) == 2
