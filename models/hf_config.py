@@ -278,7 +278,7 @@ def _whisper(config: Mapping[str, Any]) -> DecoderArchitecture:
             CacheLayers.model_validate({"attention": "cross", "window": frames, **alike}),
         ),
         tower=Tower(
-            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=12 * hidden + 2 * encoder_ffn
+            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=2 * hidden + 2 * encoder_ffn
         ),
         rotary_tables=0,
     )

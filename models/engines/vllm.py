@@ -144,6 +144,7 @@ class VllmEngine(Engine):
             utilization=self.gpu_memory_utilization,
             tensor_parallel=self.gpus,
             eager=self.eager,
+            prefix_caching=self.prefix_caching,
         )
 
     def fit(self, spec: ModelSpec) -> GpuFit:
@@ -162,6 +163,7 @@ class VllmEngine(Engine):
             "utilization": self.gpu_memory_utilization,
             "tensor_parallel": self.gpus,
             "eager": self.eager,
+            "prefix_caching": self.prefix_caching,
             "vllm": self._release,
         }
 

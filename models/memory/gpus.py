@@ -19,7 +19,7 @@ class Card:
 
 def needs_flashinfer(capability: tuple[int, int]) -> bool:
     """Whether attention runs on FlashInfer, whose workspace is allocated after the KV cache."""
-    return capability < (8, 0) or capability >= (10, 0)
+    return capability < (8, 0) or capability[0] == 10
 
 
 # Memory: L4 from the machine table, the others from logs in tests/models/vllm_logs.py. Capabilities: NVIDIA's list.

@@ -163,7 +163,8 @@ def _kinds(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> lis
         if of_attention:
             block = max(block, block * math.ceil(page / (block * of_attention)))
             page = max(page, math.ceil(block * of_attention))
-        held = (2 if version.tokens_by_context else 1) + knobs.speculative_tokens
+        caching = version.caches_states if knobs.prefix_caching is None else knobs.prefix_caching
+        held = (2 if caching else 1) + knobs.speculative_tokens
         states = _Kind("state", arch.states.layers, page, block, states=held)
     kinds = [
         _Kind(found.attention, found.layers, math.ceil(block * token[found]), block, found.window) for found in layers

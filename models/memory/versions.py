@@ -25,10 +25,12 @@ class VllmVersion:
     hybrid_cache: bool = True  # sliding windows keep only their window
     group_ratio: float = 1.25  # two kinds of layers closer than this share groups of the larger one's size
     batches_in_flight: int = 1  # steps whose tokens a sliding window still holds
+    caches_states: bool = False  # prefix caching is on for layers with a state, which then keep one more
     latent_block: int = 64  # tokens of a block of MLA, as its kernels want it
     full_graphs: bool = True  # decode graphs beside the piecewise ones
     runner: Runner = "v1"
-    profiled_bytes: float = 6  # as sampler_bytes, of the second runner's profiling run, which filters nothing
+    # As sampler_bytes, of the second runner's profiling run: logits in two precisions, and the counts of its penalties.
+    profiled_bytes: float = 10
     counts_second_graphs: bool = False  # whether the second runner estimates its graphs
     marlin_on_turing: bool = True  # FP8 and NVFP4 weights run on cards below 8.0
     dense_captures: bool = False  # batch sizes are captured in steps of 8 up to 512
@@ -83,16 +85,17 @@ _V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
 _V0_13 = replace(_V0_12, name="0.13", dense_captures=False)
 _V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45)
 _V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
-_V0_21 = replace(_V0_19, name="0.21", utilization=0.92, non_torch_gib=0.55, counts_graphs=True, tokens_by_context=True)
+_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True)
+_V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True)
 _V0_22 = replace(_V0_21, name="0.22", runner="some")
 _V0_23 = replace(_V0_22, name="0.23")
 _V0_24 = replace(_V0_23, name="0.24")
-_V0_26 = replace(_V0_24, name="0.26", runner="dense")
+_V0_26 = replace(_V0_24, name="0.26", runner="dense", caches_states=True)
 _V0_27 = replace(_V0_26, name="0.27", batches_in_flight=2)
-_V0_29 = replace(_V0_27, name="0.29", runner="v2", profiled_bytes=2, counts_second_graphs=True)
+_V0_29 = replace(_V0_27, name="0.29", runner="v2", counts_second_graphs=True)
 # Newest first.
 VLLM_VERSIONS = (
-    *(_V0_29, _V0_27, _V0_26, _V0_24, _V0_23, _V0_22, _V0_21, _V0_19, _V0_18),
+    *(_V0_29, _V0_27, _V0_26, _V0_24, _V0_23, _V0_22, _V0_21, _V0_20, _V0_19, _V0_18),
     *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8, _V0_6, _V0),
 )
 

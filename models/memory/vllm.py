@@ -62,6 +62,7 @@ class Knobs:
     max_lora_rank: int = 16
     speculation: Speculation | None = None
     language_only: bool = False  # --language-model-only: no encoder of images
+    prefix_caching: bool | None = None  # None: as the version does where layers have a state, the only ones it costs
 
     @property
     def kv_element_bytes(self) -> int:
@@ -107,7 +108,6 @@ def default_knobs(
 
 # A CUDA graph keeps some MiB a captured batch size; 7 MiB at 32 layers in the logs.
 _GRAPH_MIB_PER_LAYER = 7 / 32
-_STATE_GRAPH_GIB = 0.3  # of a hybrid's first two graphs, whatever their size: 0.36 GiB for two in a log
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
 # Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
@@ -131,7 +131,7 @@ def cuda_graph_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion
         graphs += _captured_batches(min(rows, most), version)
     if knobs.max_loras:
         graphs *= 2  # with and without an adapter
-    return graphs * arch.layers * _GRAPH_MIB_PER_LAYER / 1024 + (_STATE_GRAPH_GIB if arch.states else 0)
+    return graphs * arch.layers * _GRAPH_MIB_PER_LAYER / 1024
 
 
 def lora_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:

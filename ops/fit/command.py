@@ -86,6 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_argument("--speculative-method", choices=["ngram", "mtp", "draft"], help="what guesses ahead")
     flags.add_argument("--num-speculative-tokens", type=_positive, metavar="N", help="guessed a step; default: 1")
     flags.add_argument("--draft-config", type=Path, metavar="FILE", help="config.json of a draft model")
+    caching = flags.add_mutually_exclusive_group()
+    for word, chosen in (("--enable-prefix-caching", True), ("--no-enable-prefix-caching", False)):
+        caching.add_argument(word, dest="prefix_caching", action="store_const", const=chosen, help=argparse.SUPPRESS)
     flags.add_argument("--language-model-only", action="store_true", help="without an encoder of images or sound")
     parser.add_argument("--vllm", metavar="VERSION", help="default: the catalog's, 0.23.0")
     parser.add_argument("--machine", choices=list(_MACHINES), help="default: the smallest that holds it")
@@ -259,6 +262,8 @@ def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str
     if args.eager and "--eager" not in flags:
         words.append("--eager")
     words += ["--language-model-only"] if args.language_model_only else []
+    if args.prefix_caching is not None:
+        words.append("--enable-prefix-caching" if args.prefix_caching else "--no-enable-prefix-caching")
     words += ["--cpu"] if args.cpu else []
     return shlex.join(words)
 
@@ -268,7 +273,7 @@ def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str
 
 _KNOBS = (
     *("max_model_len", "max_num_seqs", "max_num_batched_tokens", "utilization", "tensor_parallel", "eager"),
-    *("kv_cache_dtype", "max_loras", "max_lora_rank"),
+    *("kv_cache_dtype", "max_loras", "max_lora_rank", "prefix_caching"),
 )
 
 
@@ -278,7 +283,8 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
     large = False if (args.gpu or "").startswith("a100") else None
     knobs = default_knobs(gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large)
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
-    given |= {name: value for name in _KNOBS if (value := getattr(args, name)) not in (None, False)}
+    named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
+    given |= {name: value for name, value in named.items() if value is not None}
     return replace(knobs, **given, speculation=_speculation(args), language_only=args.language_model_only)
 
 

@@ -14,6 +14,7 @@ from models.engines.vllm import VllmEngine
 from models.facts import GIB
 from models.machines import G2_MACHINES
 from models.memory.host import HostMemory, disk_gib, smallest_g2, vllm_host_memory
+from models.memory.kv_cache import kv_layout
 from models.memory.llama_cpp import gguf_memory
 from models.memory.remedies import remedies
 from models.memory.tei import encoder_gib
@@ -30,7 +31,21 @@ from models.memory.weights import disk_bytes, gpu_weights_gib
 from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.catalog import CATALOG
-from tests.models.vllm_logs import ARCHITECTURES, LOGS, WEIGHTS, Log, WeightLog, error, predict, table
+from tests.models.vllm_logs import (
+    ARCHITECTURES,
+    CACHES,
+    LOGS,
+    NEW_LOGS,
+    WEIGHTS,
+    CacheLog,
+    Log,
+    WeightLog,
+    architecture,
+    error,
+    file_bytes,
+    predict,
+    table,
+)
 from tests.support import needs
 
 QWEN_7B = ARCHITECTURES["Qwen2.5-7B"]
@@ -47,13 +62,18 @@ def fit_7b(knobs: Knobs = KNOBS, gpu_gib: float = 22.03, q: Quantization = Quant
 # --- against real logs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
+@pytest.mark.parametrize("log", [*LOGS, *NEW_LOGS], ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
 def test_no_predicted_kv_cache_is_more_than_10_percent_off_its_log(log: Log) -> None:
     assert abs(error(log)) < 0.10
 
 
 def test_the_median_error_against_the_logs_is_under_2_percent() -> None:
     assert statistics.median(abs(error(log)) for log in LOGS) < 0.02
+
+
+def test_the_median_error_of_the_new_architectures_is_under_3_percent_held_out_or_not() -> None:
+    assert statistics.median(abs(error(log)) for log in NEW_LOGS) < 0.03
+    assert max(abs(error(log)) for log in NEW_LOGS if log.held_out) < 0.06
 
 
 @pytest.mark.parametrize(
@@ -65,6 +85,24 @@ def test_logged_gib_give_the_logged_tokens(log: Log) -> None:
     assert tokens == pytest.approx(log.tokens, rel=0.003)
 
 
+@pytest.mark.parametrize("log", CACHES, ids=lambda log: f"{log.model}-{log.version}-{log.kv_gib}")
+def test_a_logged_cache_holds_the_tokens_that_its_groups_and_pages_say(log: CacheLog) -> None:
+    knobs = Knobs(
+        max_model_len=log.max_model_len,
+        max_num_seqs=256,
+        max_num_batched_tokens=8192,
+        utilization=0.9,
+        tensor_parallel=log.tp,
+        kv_cache_dtype=log.kv_dtype,
+        prefix_caching=log.prefix_caching,
+        speculation=log.speculation,
+    )
+    layout = kv_layout(architecture(log.model), knobs, vllm_version(log.version))
+    # The log rounds its GiB: half a hundredth more or less is as good, and a block is the least that can differ.
+    low, high = (layout.tokens(log.kv_gib + off, log.max_model_len) for off in (-0.0051, 0.0051))
+    assert low <= log.tokens <= high
+
+
 @pytest.mark.parametrize("log", [log for log in LOGS if not log.starts], ids=lambda log: log.source)
 def test_what_vllm_refused_is_never_said_to_fit(log: Log) -> None:
     assert not predict(log).fits
@@ -73,15 +111,17 @@ def test_what_vllm_refused_is_never_said_to_fit(log: Log) -> None:
         assert not predict(replace(log, version="0.23.0")).fits
 
 
-@pytest.mark.parametrize("log", [log for log in LOGS if log.starts], ids=lambda log: f"{log.model}-{log.gpu}")
+@pytest.mark.parametrize(
+    "log", [log for log in (*LOGS, *NEW_LOGS) if log.starts], ids=lambda log: f"{log.model}-{log.gpu}"
+)
 def test_what_vllm_started_is_never_refused(log: Log) -> None:
     assert predict(log).fits
 
 
 @pytest.mark.parametrize("log", WEIGHTS, ids=lambda log: f"{log.model}-{log.gib}")
 def test_weights_on_the_gpu_are_within_3_percent_of_the_log(log: WeightLog) -> None:
-    arch = ARCHITECTURES[log.model]
-    assert gpu_weights_gib(arch, log.quantization, tensor_parallel=log.tp) == pytest.approx(log.gib, rel=0.03)
+    found = gpu_weights_gib(architecture(log.model), log.quantization, file_bytes(log.model), tensor_parallel=log.tp)
+    assert found == pytest.approx(log.gib, rel=0.03)
 
 
 def test_the_documentation_shows_the_errors_of_this_model() -> None:
