@@ -86,9 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_argument("--speculative-method", choices=["ngram", "mtp", "draft"], help="what guesses ahead")
     flags.add_argument("--num-speculative-tokens", type=_positive, metavar="N", help="guessed a step; default: 1")
     flags.add_argument("--draft-config", type=Path, metavar="FILE", help="config.json of a draft model")
-    caching = flags.add_mutually_exclusive_group()
-    for word, chosen in (("--enable-prefix-caching", True), ("--no-enable-prefix-caching", False)):
-        caching.add_argument(word, dest="prefix_caching", action="store_const", const=chosen, help=argparse.SUPPRESS)
+    flags.add_argument(
+        "--enable-prefix-caching",
+        dest="prefix_caching",
+        action=argparse.BooleanOptionalAction,
+        help="costs where layers keep a state; default: as the version does",
+    )
     flags.add_argument("--language-model-only", action="store_true", help="without an encoder of images or sound")
     parser.add_argument("--vllm", metavar="VERSION", help="default: the catalog's, 0.23.0")
     parser.add_argument("--machine", choices=list(_MACHINES), help="default: the smallest that holds it")
