@@ -58,12 +58,12 @@ def profiled_sampler_bytes(arch: DecoderArchitecture, quantization: Quantization
     return version.profiled_bytes if version.second_runner(arch, quantization) else version.sampler_bytes
 
 
-def tower_peak_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:
+def tower_peak_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> float:
     """Peak of the encoder's pass over the largest items that one batch may hold; 0 without an encoder."""
     tower = arch.tower
     if tower is None:
         return 0.0
-    items = max(knobs.max_num_batched_tokens // tower.tokens, 1)
+    items = max(knobs.max_num_batched_tokens // tower.tokens, 1) * version.modalities
     return items * tower.patches * tower.width * HALF / GIB
 
 

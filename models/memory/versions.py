@@ -34,6 +34,7 @@ class VllmVersion:
     counts_second_graphs: bool = False  # whether the second runner estimates its graphs
     marlin_on_turing: bool = True  # FP8 and NVFP4 weights run on cards below 8.0
     dense_captures: bool = False  # batch sizes are captured in steps of 8 up to 512
+    modalities: int = 1  # kinds of items that the profiling run encodes: later only the one of the most tokens
     warms_sampler: bool = True  # a sampling step runs after the KV cache is allocated
     flashinfer_workspace: bool = True  # cards without FlashAttention take FlashInfer
 
@@ -74,10 +75,11 @@ _V0 = VllmVersion(
     dense_captures=True,
     warms_sampler=False,
     marlin_on_turing=False,
+    modalities=2,
     flashinfer_workspace=False,
 )
 _V0_6 = replace(_V0, name="0.6.4", non_torch_gib=0.10)
-_V0_8 = replace(_V0_6, name="0.8", warms_sampler=True)
+_V0_8 = replace(_V0_6, name="0.8", warms_sampler=True, modalities=1)
 _V0_9 = replace(_V0_8, name="0.9", batched_tokens=2048)
 _V0_10 = replace(_V0_9, name="0.10", hybrid_cache=True)
 _V0_11 = replace(_V0_10, name="0.11", full_graphs=True)

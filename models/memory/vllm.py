@@ -272,7 +272,7 @@ def activation_gib(
     """The higher of the profiling run's peaks: encoder, forward pass beside the encoder's output, sampler."""
     beside = tower_output_gib(arch, knobs)
     sampler = sampler_peak_gib(arch, knobs, profiled_sampler_bytes(arch, quantization, version))
-    return max(tower_peak_gib(arch, knobs), beside + max(forward_peak_gib(arch, knobs, quantization), sampler))
+    return max(tower_peak_gib(arch, knobs, version), beside + max(forward_peak_gib(arch, knobs, quantization), sampler))
 
 
 def _reason(

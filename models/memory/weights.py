@@ -24,7 +24,8 @@ STORED_BYTES = {
 _ON_LOAD = frozenset({Quantization.FP8, Quantization.BITSANDBYTES})
 # Files of these keep embedding and lm_head apart, even where the model ties them.
 _APART = frozenset({Quantization.AWQ, Quantization.GPTQ})
-ALLOCATOR_GIB = 0.05  # the loaded model exceeds its tensors by 0.01 to 0.10 GiB in the logs
+# The loaded model exceeds its tensors by as much of them, and by at most so many GiB, in the logs.
+_ALLOCATOR_SHARE, _ALLOCATOR_GIB = 0.004, 0.05
 
 
 @dataclass(frozen=True)
@@ -109,4 +110,5 @@ def gpu_weights_gib(
         )
         loaded += int(of_experts * (_padding(arch, arch.experts, tensor_parallel) - 1))
     rotary = arch.max_positions * arch.head_dim * HALF * arch.rotary_tables
-    return (loaded / tensor_parallel + rotary) / GIB + ALLOCATOR_GIB
+    gib = (loaded / tensor_parallel + rotary) / GIB
+    return gib + min(gib * _ALLOCATOR_SHARE, _ALLOCATOR_GIB)

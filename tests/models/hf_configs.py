@@ -337,4 +337,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "num_position_embeddings": 2_304,
         },
     },
+    "Qwen3-0.6B": {
+        "model_type": "qwen3",
+        "hidden_size": 1_024,
+        "intermediate_size": 3_072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151_936,
+        "max_position_embeddings": 40_960,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+    },
 }

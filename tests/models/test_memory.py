@@ -12,6 +12,7 @@ import pytest
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 from models.facts import GIB
+from models.hf_config import parse_config
 from models.machines import G2_MACHINES
 from models.memory.host import HostMemory, disk_gib, smallest_g2, vllm_host_memory
 from models.memory.kv_cache import kv_layout
@@ -22,6 +23,7 @@ from models.memory.versions import DEFAULT_VERSION, vllm_version
 from models.memory.vllm import (
     GpuFit,
     Knobs,
+    Speculation,
     cuda_graph_gib,
     default_knobs,
     gpu_fit,
@@ -31,9 +33,11 @@ from models.memory.weights import disk_bytes, gpu_weights_gib
 from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.catalog import CATALOG
+from tests.models.hf_configs import CONFIGS
 from tests.models.vllm_logs import (
     ARCHITECTURES,
     CACHES,
+    DEATHS,
     LOGS,
     NEW_LOGS,
     WEIGHTS,
@@ -41,6 +45,7 @@ from tests.models.vllm_logs import (
     Log,
     WeightLog,
     architecture,
+    capability,
     error,
     file_bytes,
     predict,
@@ -126,6 +131,72 @@ def test_weights_on_the_gpu_are_within_3_percent_of_the_log(log: WeightLog) -> N
 
 def test_the_documentation_shows_the_errors_of_this_model() -> None:
     assert table() in DOCS.read_text(encoding="utf-8"), "run: python -m tests.models.vllm_logs, into docs/memory.md"
+
+
+@pytest.mark.parametrize("log", DEATHS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
+def test_a_start_that_died_behind_its_budget_is_refused_and_every_way_out_of_it_starts(log: Log) -> None:
+    fit = predict(log)
+    assert not fit.fits
+    assert "after its KV cache is allocated" in fit.reason
+    assert fit.max_model_len == 0
+    arch = architecture(log.model)
+    knobs = replace(
+        default_knobs(log.gpu_gib, arch.max_positions, version=vllm_version(log.version), max_num_seqs=log.seqs),
+        max_num_batched_tokens=log.batched or 2048,
+        utilization=log.utilization,
+        tensor_parallel=log.tp,
+    )
+    found = remedies(
+        arch,
+        quantization=log.quantization,
+        weights_bytes=None,
+        gpu_gib=log.gpu_gib,
+        knobs=knobs,
+        version=vllm_version(log.version),
+        capability=capability(log),
+        served_dtype=log.dtype,
+    )
+    assert found
+    assert all(remedy.fit.fits and remedy.fit.startup.starts for remedy in found)
+    # The flag that leaves the most KV cache comes first: here fewer sequences, or no graphs.
+    dearer = {"--gpu", "--tensor-parallel", "--quantization", "--max-model-len"}
+    assert found[0].fit.kv_cache_gib == max(r.fit.kv_cache_gib for r in found if dearer.isdisjoint(r.flags))
+
+
+def test_many_sequences_at_a_high_utilization_die_and_few_live() -> None:
+    arch = ARCHITECTURES["Qwen2.5-7B"]
+
+    def fits(seqs: int, utilization: float) -> bool:
+        knobs = Knobs(4096, seqs, 2048, utilization)
+        fit = gpu_fit(arch, quantization=Quantization.AWQ, weights_bytes=None, gpu_gib=22.03, knobs=knobs)
+        return fit.fits
+
+    assert fits(64, 0.95)
+    assert not fits(1024, 0.95)
+    assert fits(1024, 0.90)
+
+
+def test_what_is_taken_beside_the_budget_grows_with_what_takes_it() -> None:
+    arch = ARCHITECTURES["Qwen3-8B"]
+
+    def needed(version: str, seqs: int = 256, capability: tuple[int, int] = (8, 9), *, eager: bool = False) -> float:
+        knobs = Knobs(8192, seqs, 2048, 0.9, eager=eager)
+        fit = gpu_fit(
+            arch,
+            quantization=Quantization.NONE,
+            weights_bytes=None,
+            gpu_gib=39.49,
+            knobs=knobs,
+            version=vllm_version(version),
+            capability=capability,
+            served_dtype="float16",
+        )
+        return fit.startup.needed_gib
+
+    assert needed("0.19") > needed("0.19", eager=True)  # graphs that nobody counts
+    assert needed("0.19") > needed("0.21")  # and those that the budget holds
+    assert needed("0.23", 512) > needed("0.23", 256)  # sequences
+    assert needed("0.13", capability=(10, 0)) > needed("0.13")  # FlashInfer's workspace
 
 
 # --- weights --------------------------------------------------------------------------------------------------
@@ -233,6 +304,61 @@ def test_a_budget_that_an_idle_gpu_has_not_free_is_refused() -> None:
 def test_kv_heads_are_copied_where_there_are_more_gpus_than_kv_heads() -> None:
     assert kv_bytes_per_token(QWEN_7B, 4) == kv_bytes_per_token(QWEN_7B) // 4
     assert kv_bytes_per_token(QWEN_7B, 7) == kv_bytes_per_token(QWEN_7B, 4)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "dtype", "capability", "version", "told"),
+    [
+        (Quantization.NONE, "bfloat16", (7, 5), "0.23", "8.0.*--dtype float16"),
+        (Quantization.NONE, "bfloat16", (7, 0), "0.23", "8.0.*--dtype float16"),
+        (Quantization.NONE, "float16", (7, 5), "0.23", None),
+        (Quantization.NONE, "bfloat16", (8, 9), "0.23", None),
+        (Quantization.AWQ, "float16", (7, 0), "0.23", "7.5"),
+        (Quantization.MXFP4, "float16", (7, 5), "0.23", "8.0"),
+        (Quantization.FP8, "float16", (7, 5), "0.13", "8.0"),
+        (Quantization.FP8, "float16", (7, 5), "0.23", None),
+    ],
+)
+def test_what_a_card_cannot_run_is_refused_whatever_its_memory(
+    quantization: Quantization, dtype: str, capability: tuple[int, int], version: str, told: str | None
+) -> None:
+    def fit() -> GpuFit:
+        return gpu_fit(
+            QWEN_7B,
+            quantization=quantization,
+            weights_bytes=None,
+            gpu_gib=79.15,
+            knobs=KNOBS,
+            version=vllm_version(version),
+            capability=capability,
+            served_dtype=dtype,
+        )
+
+    if told is None:
+        assert fit().fits
+    else:
+        with pytest.raises(ValueError, match=told):
+            fit()
+
+
+def test_an_fp8_cache_holds_twice_the_tokens_and_adapters_and_drafts_take_their_memory() -> None:
+    plain = fit_7b()
+    halved = fit_7b(replace(KNOBS, kv_cache_dtype="fp8"))
+    assert halved.kv_cache_tokens == pytest.approx(2 * plain.kv_cache_tokens, rel=0.001)
+    # 4 slots of rank 64 beside 28 layers: about 20 million parameters an adapter and rank 8.
+    adapters = fit_7b(replace(KNOBS, max_loras=4, max_lora_rank=64))
+    assert 0.5 < adapters.weights_gib - plain.weights_gib < 1.5
+    draft = Speculation("draft", 3, ARCHITECTURES["Qwen2.5-0.5B"])
+    drafted = fit_7b(replace(KNOBS, speculation=draft))
+    assert drafted.weights_gib - plain.weights_gib == pytest.approx(0.98, rel=0.05)
+    assert drafted.kv_cache_tokens < plain.kv_cache_tokens * 0.9
+    assert fit_7b(replace(KNOBS, speculation=Speculation("ngram", 3))).kv_cache_tokens <= plain.kv_cache_tokens
+
+
+def test_a_tied_lm_head_that_the_files_store_apart_is_loaded_once() -> None:
+    arch = parse_config(CONFIGS["Qwen3-0.6B"]).architecture
+    assert isinstance(arch, DecoderArchitecture)
+    assert gpu_weights_gib(arch, Quantization.NONE, 1_503_300_328) == pytest.approx(1.12, rel=0.03)
 
 
 def test_eager_mode_reserves_nothing_for_cuda_graphs() -> None:

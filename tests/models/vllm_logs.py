@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from models.hf_config import parse_config
+from models.memory.gpus import CARDS
 from models.memory.versions import vllm_version
 from models.memory.vllm import GpuFit, Speculation, default_knobs, gpu_fit
 from models.weights import DecoderArchitecture, Quantization
@@ -271,6 +272,15 @@ NEW_LOGS = (
         weights_gib=8.61,
     ),
     Log(
+        "issue 16",
+        "0.7.3",
+        "Qwen2.5-VL-3B",
+        "RTX 5090",
+        31.37,
+        0.90,
+        16.90,
+    ),
+    Log(
         "index 54540076871",
         "0.23.0",
         "Qwen3.5-4B",
@@ -328,6 +338,14 @@ NEW_LOGS = (
         tp=4,
         prefix_caching=False,
     ),
+)
+
+
+# Starts that ran out of memory after their KV cache was allocated, in the sampler's warm-up.
+DEATHS = (
+    Log("issue 16", "0.22.0", "Qwen2.5-7B", "A10G", 22.06, 0.95, seqs=1000, batched=2048, starts=False),
+    Log("index 57095891156", "0.12.0", "Qwen2.5-0.5B", "T4", 14.57, 0.90, dtype="float16", starts=False),
+    Log("llm-d#787", "0.11.0", "Qwen3-32B", "H100", 79.18, 0.95, tp=2, starts=False),
 )
 
 
@@ -423,6 +441,17 @@ def file_bytes(model: str) -> int | None:
     return parse_config(CONFIGS[model]).weights_bytes if model in CONFIGS else None
 
 
+def capability(log: Log) -> tuple[int, int]:
+    """Of a row's card: of Ada where the log names only its size."""
+    name = log.gpu.lower().replace(" ", "")
+    return next(
+        (card.capability for key, card in CARDS.items() if name.startswith(key.split("-")[0])), _OTHER.get(name, (8, 9))
+    )
+
+
+_OTHER = {"rtx2060": (7, 5), "h20": (9, 0), "a10": (8, 6)}
+
+
 def predict(log: Log) -> GpuFit:
     """What the memory model says of a logged start, from what the log says of its flags."""
     arch = architecture(log.model)
@@ -452,6 +481,8 @@ def predict(log: Log) -> GpuFit:
         gpu_gib=log.gpu_gib,
         knobs=knobs,
         version=version,
+        capability=capability(log),
+        served_dtype=log.dtype or ("float16" if capability(log) < (8, 0) else None),
     )
 
 
