@@ -350,7 +350,7 @@ def test_an_fp8_cache_holds_twice_the_tokens_and_adapters_and_drafts_take_their_
     assert 0.5 < adapters.weights_gib - plain.weights_gib < 1.5
     draft = Speculation("draft", 3, ARCHITECTURES["Qwen2.5-0.5B"])
     drafted = fit_7b(replace(KNOBS, speculation=draft))
-    assert drafted.weights_gib - plain.weights_gib == pytest.approx(0.98, rel=0.05)
+    assert drafted.weights_gib - plain.weights_gib == pytest.approx(0.93, rel=0.02)
     assert drafted.kv_cache_tokens < plain.kv_cache_tokens * 0.9
     assert fit_7b(replace(KNOBS, speculation=Speculation("ngram", 3))).kv_cache_tokens <= plain.kv_cache_tokens
 
