@@ -1,49 +1,56 @@
 """Reads a Hugging Face config.json into an architecture, its quantisation and what the estimate leaves out.
 
-Only what the memory model covers is accepted: dense decoders and BERT-like encoders. Everything else is
-refused by name, with the reason, because a number for it would be a guess. Key names and defaults are those of
-the model classes in Hugging Face transformers; which context a scaled rotary embedding gives follows vLLM.
+Only families that the memory model knows are accepted (models/hf_families.py). Everything else is refused by name, with
+the reason and what to do, because a number for it would be a guess.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from models.memory.vllm import body_parameters
-from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
-
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_HEADS = ("num_attention_heads", "n_head", "n_heads")
-_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num")
-_HIDDEN = ("hidden_size", "n_embd", "d_model")
-_FFN = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
-_VOCAB = ("vocab_size", "padded_vocab_size")
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
-
-_ENCODERS = {"bert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra", "distilbert"}
-# Two MLP matrices instead of the three of a gated MLP.
-_PLAIN_MLP = {"gpt2", "gpt_bigcode", "gpt_neox", "gptj", "opt", "phi", "falcon", "starcoder2", "bloom", "mpt"}
-# Model classes that tie lm_head to the embedding where config.json is silent.
-_TIED = {"gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "gpt_bigcode", "opt", "cohere", "falcon", "bloom"}
-# Rotary scalings whose factor is part of max_position_embeddings already.
-_INCLUDED_SCALINGS = {"llama3", "longrope", "su", "mrope", "default"}
-_MULTIMODAL = "multimodal: the encoder's own activations and its profiling run are left out"
-# Parts of a config that only a model of images or sound has.
-_SENSES = frozenset(
-    ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "visual", "img_processor", "audio_processor")
+from models.hf_families import (
+    DECODERS,
+    ENCODERS,
+    GATED_ENCODERS,
+    MIXTURES,
+    STATEFUL,
+    TEXT_OF,
+    WITH_LATENT,
+    decoder,
 )
+from models.hf_fields import (
+    EXPERTS,
+    FFN,
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    POSITIONS,
+    VOCAB,
+    UnsupportedModelError,
+    count,
+    optional,
+    part,
+)
+from models.hf_quantization import Stored, stored
+from models.hf_towers import tower
+from models.memory.weights import HALF
+from models.weights import CacheLayers, DecoderArchitecture, EncoderArchitecture, Quantization, Tower
+
+__all__ = ["HfModel", "UnsupportedModelError", "parse_config", "read_config"]
+
+# Parts of a config that only a model of images or sound has, and the names that its language model hides under.
+_SENSES = (
+    *("vision_config", "audio_config", "vision_tower", "mm_vision_tower", "visual", "img_processor", "audio_processor"),
+    *("vision_model", "audio_encoder_config", "sound_config"),
+)
+_NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config")
 _DTYPES = {"float32", "float16", "bfloat16"}
-_MOST = 10**12  # of whatever a config counts: far above any model, far below what a float holds
-
-
-class UnsupportedModelError(ValueError):
-    """A model that the memory model does not cover."""
+_MEASURE = 'vllm serve MODEL --max-num-seqs 8   # its line "Available KV cache memory" says what no model here can'
+_LANGUAGE_ONLY = "without its encoder of images or sound: start vLLM with --language-model-only"
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,19 @@ class HfModel:
     architecture: DecoderArchitecture | EncoderArchitecture
     quantization: Quantization
     dtype: str  # of the files
-    size_known: bool  # the architecture alone gives the size of the files
-    notes: tuple[str, ...]  # what the estimate leaves out
+    weights_bytes: int | None  # size of the files; None: the config does not tell
+    notes: tuple[str, ...] = ()  # what the estimate leaves out
+
+    @property
+    def size_known(self) -> bool:
+        """Whether the config gives the size of the files."""
+        return self.weights_bytes is not None
 
 
-def read_config(path: Path) -> HfModel:
-    """Read a config.json, or the one in a directory.
+def read_config(
+    path: Path, *, quantization: Quantization | None = None, like: str | None = None, language_only: bool = False
+) -> HfModel:
+    """Read a config.json, or the one in a directory; the keywords as those of `parse_config`.
 
     Raises ValueError with the remedy for a file that cannot be read and a config that lacks or breaks a key,
     and UnsupportedModelError for a model that the memory model does not cover.
@@ -73,159 +87,198 @@ def read_config(path: Path) -> HfModel:
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds no JSON object; give a model's config.json")
     try:
-        return parse_config(cast("dict[str, Any]", config))
+        return parse_config(
+            cast("dict[str, Any]", config), quantization=quantization, like=like, language_only=language_only
+        )
     except RecursionError:
         raise ValueError(f"{file} nests too deep; download the model's config.json again") from None
 
 
-def parse_config(config: Mapping[str, Any]) -> HfModel:
-    """What a config says. Raises as `read_config` does."""
-    nested = config.get("text_config")
-    if isinstance(nested, dict):
-        text = cast("dict[str, Any]", nested)
-        shared = {key: config[key] for key in ("torch_dtype", "dtype", "quantization_config") if key in config}
-        return replace(
-            parse_config(shared | text),
-            size_known=False,
-            notes=(_MULTIMODAL,),
-        )
-    _refuse_uncovered(config)
-    quantization, size_known = _quantization(config)
+def parse_config(
+    config: Mapping[str, Any],
+    *,
+    quantization: Quantization | None = None,
+    like: str | None = None,
+    language_only: bool = False,
+) -> HfModel:
+    """What a config says. Raises as `read_config` does.
+
+    `quantization` is how the files store the weights, in place of what the config says; `like` is the family whose
+    tensors the model has, in place of its own; `language_only` leaves out an encoder of images or sound.
+    """
+    family = str(config.get("model_type", ""))
+    files = stored(config, quantization)
+    dtype = _dtype(config)
+    if family == "whisper" and like is None:
+        return _sized(_whisper(config), files, dtype)
+    nested = next((name for name in _NESTED if isinstance(config.get(name), dict)), None)
+    text = {**config, **(part(config, nested) or {})} if nested else dict(config)
+    if nested:
+        text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings"))
+        files = stored(text, quantization)
+        dtype = _dtype(text)
+    senses = next((name for name in _SENSES if config.get(name) not in (None, False)), None)
+    front: Tower | None = None
+    notes: tuple[str, ...] = ()
+    if language_only and (nested or senses):
+        notes = (_LANGUAGE_ONLY,)
+        text = {key: value for key, value in text.items() if key not in _SENSES}
+    elif nested or senses or family in TEXT_OF:
+        front = _front(config, family, text, nested=nested, senses=senses)
+    named = like or TEXT_OF.get(family) or str(text.get("model_type", ""))
+    if like:
+        notes += (f"judged as a {like}, on your word",)
+    if named in ENCODERS:
+        return _sized(_encoder(text, named), files, dtype, notes)
+    _known(named, text, nested)
+    _understood(text, named)
+    return _sized(decoder(text, named, files, front), files, dtype, notes)
+
+
+def _dtype(config: Mapping[str, Any]) -> str:
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
     if dtype not in _DTYPES:
         raise ValueError(f"torch_dtype '{dtype}' is none of {', '.join(sorted(_DTYPES))}")
-    notes: list[str] = []
-    kind = str(config.get("model_type", ""))
-    if kind in _ENCODERS:
-        return HfModel(_encoder(config), quantization, dtype, size_known, ())
-    windows = config.get("layer_types")
-    sliding = isinstance(windows, list) and "sliding_attention" in cast("list[object]", windows)
-    if sliding or (config.get("sliding_window") and config.get("use_sliding_window", True)):
-        notes.append("sliding window: counted as full attention, so vLLM may hold more tokens")
-    if not config.keys().isdisjoint(_SENSES):  # its text model lies flat beside them, as in Qwen2-VL
-        notes.append(_MULTIMODAL)
-        size_known = False
-    return HfModel(_decoder(config, kind), quantization, dtype, size_known, tuple(notes))
+    return dtype
 
 
-def _refuse_uncovered(config: Mapping[str, Any]) -> None:
-    def refuse(what: str) -> UnsupportedModelError:
-        return UnsupportedModelError(f"{what}, and the memory model covers dense decoders and BERT-like encoders only")
-
-    experts = next(
-        (k for k in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts") if config.get(k)),
-        None,
+def _sized(
+    arch: DecoderArchitecture | EncoderArchitecture, files: Stored, dtype: str, notes: tuple[str, ...] = ()
+) -> HfModel:
+    """With the size of the files, where the config tells it."""
+    if isinstance(arch, EncoderArchitecture):
+        size = arch.parameters * (4 if dtype == "float32" else HALF)
+        return HfModel(
+            arch, files.quantization, dtype, size if files.quantization is Quantization.NONE else None, notes
+        )
+    front = arch.tower.parameters if arch.tower else 0
+    total = arch.parameters + front + arch.unloaded
+    if files.quantization is Quantization.NONE:
+        return HfModel(arch, files.quantization, dtype, total * (4 if dtype == "float32" else HALF), notes)
+    if files.weight_bytes is None:
+        return HfModel(arch, files.quantization, dtype, None, notes)
+    small = arch.linear or 0
+    # Quantisers of AWQ and GPTQ write lm_head apart even where the model ties it.
+    apart = arch.vocab * arch.hidden if arch.tied and files.quantization in (Quantization.AWQ, Quantization.GPTQ) else 0
+    return HfModel(
+        arch, files.quantization, dtype, int(small * files.weight_bytes) + (total - small + apart) * HALF, notes
     )
-    if experts and config[experts] != 1:
+
+
+def _front(
+    config: Mapping[str, Any], family: str, text: Mapping[str, Any], *, nested: str | None, senses: str | None
+) -> Tower | None:
+    """The encoder in front of the decoder, None where a config of a family that may have one has none."""
+    if family in TEXT_OF and not isinstance(config.get("vision_config"), dict):
+        return None  # the text model alone
+    audio = next((name for name in ("audio_config", "sound_config") if config.get(name)), None)
+    if family not in TEXT_OF or audio:
+        where = f"nests its language model in '{nested}'" if nested else f"has '{senses}' beside its language model"
+        raise UnsupportedModelError(
+            f"this config (model_type '{family or 'unnamed'}') {where}, and the memory model knows no encoder of "
+            f"{'sound ' if audio else ''}that family, only those of {', '.join(sorted({*TEXT_OF, 'whisper'}))}; give "
+            "--language-model-only, as vLLM takes it, to judge it without the encoder",
+            {"--language-model-only": ""},
+        )
+    return tower(config, family, count(text, HIDDEN))
+
+
+def _known(family: str, text: Mapping[str, Any], nested: str | None) -> None:
+    if family in DECODERS:
+        return
+    where = f" in '{nested}'" if nested else ""
+    what = f"model_type '{family}'{where}" if family else f"a config without model_type{where}"
+    names = next((str(name) for name in cast("list[object]", text.get("architectures") or [])), "")
+    of = f" ({names})" if names and isinstance(text.get("architectures"), list) else ""
+    raise UnsupportedModelError(
+        f"{what}{of} is none that the memory model knows; if its layers are those of a model it knows, give --like "
+        "with that one's model_type, as in --like llama",
+        {"--like": "llama"},
+    )
+
+
+def _understood(config: Mapping[str, Any], family: str) -> None:
+    """Refuse what a family does not have, whatever it calls itself."""
+
+    def refuse(what: str) -> UnsupportedModelError:
+        return UnsupportedModelError(
+            f"{what}, which the memory model does not know of model_type '{family}'; {_MEASURE}"
+        )
+
+    experts = next((k for k in EXPERTS if optional(config, k) > 1), None)
+    if experts and family not in MIXTURES:
         raise refuse(f"this is a mixture of experts ({experts} {config[experts]})")
-    if config.get("kv_lora_rank"):
+    if config.get("kv_lora_rank") and family not in WITH_LATENT:
         raise refuse(f"this model compresses its KV cache (MLA, kv_lora_rank {config['kv_lora_rank']})")
     if config.get("is_encoder_decoder"):
         raise refuse("this is an encoder-decoder")
     layers = config.get("layer_types")
     kinds = {str(kind) for kind in cast("list[object]", layers)} if isinstance(layers, list) else set[str]()
-    recurrent = sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention", "attention"})
-    if recurrent:
-        raise refuse(f"this model has layers without attention ({', '.join(recurrent)})")
+    known = {"full_attention", "sliding_attention", "attention"} | (
+        {"linear_attention"} if family in STATEFUL else set()
+    )
+    if foreign := sorted(kinds - known):
+        raise refuse(f"this model has layers of another kind ({', '.join(foreign)})")
+    if family not in STATEFUL:
+        linear = [k for k in config if k == "full_attention_interval" or k.startswith("linear_")]
+        linear = [k for k in linear if config[k]]
+        if linear:
+            raise refuse(f"this model has layers of linear attention ({', '.join(sorted(linear)[:3])})")
     state = next((k for k in ("state_size", "mamba_d_state", "ssm_cfg", "ssm_state_size") if config.get(k)), None)
     if state:
         raise refuse(f"this model has state-space layers ({state})")
 
 
-def _count(config: Mapping[str, Any], names: tuple[str, ...], default: int | None = None) -> int:
-    """A positive whole number under any of its names."""
-    name = next((n for n in names if config.get(n) is not None), None)
-    if name is None:
-        if default is None:
-            raise ValueError(
-                f"config.json lacks '{names[0]}', without which memory cannot be computed; give the config.json "
-                "of the model itself, not of an adapter or a tokenizer"
-            )
-        return default
-    value: object = config[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, which is no positive whole number")
-    if value > _MOST:
-        raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, and no model has more than {_MOST:,}")
-    return value
-
-
-def _quantization(config: Mapping[str, Any]) -> tuple[Quantization, bool]:
-    """How the weights are stored, and whether the architecture gives their size."""
-    found: object = config.get("quantization_config")
-    if not isinstance(found, dict):
-        return Quantization.NONE, True
-    quantized = cast("dict[str, Any]", found)
-    method = str(quantized.get("quant_method", "")).lower()
-    if method == "compressed-tensors":
-        method = "fp8" if "float" in str(quantized.get("format", "")) else "gptq"
-        return Quantization(method), False
-    if method not in (Quantization.AWQ, Quantization.GPTQ, Quantization.FP8):
-        raise UnsupportedModelError(
-            f"quantisation '{method or 'unnamed'}' is none that the memory model covers (awq, gptq, fp8); "
-            "give --quantization and --weights-bytes of the nearest one"
-        )
-    bits = quantized.get("bits", 4)
-    usual = method == Quantization.FP8 or (bits == 4 and quantized.get("group_size", 128) == 128)
-    return Quantization(method), usual
-
-
-def _positions(config: Mapping[str, Any]) -> int:
-    """Longest context: vLLM multiplies by a rotary scaling that max_position_embeddings does not include."""
-    positions = _count(config, _POSITIONS)
-    found: object = config.get("rope_scaling") or config.get("rope_parameters")
-    if not isinstance(found, dict):
-        return positions
-    scaling = cast("dict[str, Any]", found)
-    kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
-    factor: object = scaling.get("factor")
-    if kind in _INCLUDED_SCALINGS or not isinstance(factor, int | float) or factor <= 1:
-        return positions
-    if kind == "yarn":
-        positions = _count(scaling, ("original_max_position_embeddings",), positions)
-    if factor > _MOST or not math.isfinite(factor) or positions * factor > _MOST:
-        raise ValueError(f"config.json scales {positions} positions by {reprlib.repr(factor)}, as no model does")
-    return int(positions * factor)
-
-
-def _decoder(config: Mapping[str, Any], kind: str) -> DecoderArchitecture:
-    layers, heads, hidden = _count(config, _LAYERS), _count(config, _HEADS), _count(config, _HIDDEN)
-    head_dim = _count(config, ("head_dim",), hidden // heads)
-    if head_dim < 1:
-        raise ValueError(f"config.json has {heads} attention heads for a hidden size of {hidden}")
-    plain = kind in _PLAIN_MLP
-    arch = DecoderArchitecture(
-        parameters=1,
-        layers=layers,
-        heads=heads,
-        kv_heads=_count(config, _KV_HEADS, 1 if config.get("multi_query") else heads),
-        head_dim=head_dim,
-        hidden=hidden,
-        ffn=_count(config, _FFN, 4 * hidden if plain else None),
-        vocab=_count(config, _VOCAB),
-        max_positions=_positions(config),
-    )
-    if arch.kv_heads > heads or heads % arch.kv_heads:
-        raise ValueError(
-            f"config.json has {heads} attention heads and {arch.kv_heads} KV heads, which do not divide them"
-        )
-    embeddings = 1 if config.get("tie_word_embeddings", kind in _TIED) else 2
-    parameters = body_parameters(arch, 2 if plain else 3) + embeddings * arch.vocab * hidden
-    return arch.model_copy(update={"parameters": parameters})
-
-
-def _encoder(config: Mapping[str, Any]) -> EncoderArchitecture:
-    layers = _count(config, (*_LAYERS, "n_layers"))
-    heads, hidden = _count(config, _HEADS), _count(config, (*_HIDDEN, "dim"))
-    ffn = _count(config, (*_FFN, "hidden_dim"))
-    vocab, positions = _count(config, _VOCAB), _count(config, _POSITIONS)
-    body = layers * (4 * hidden * hidden + 2 * hidden * ffn + 9 * hidden + ffn)
+def _encoder(config: Mapping[str, Any], family: str) -> EncoderArchitecture:
+    layers, heads = count(config, LAYERS), count(config, HEADS)
+    hidden = count(config, (*HIDDEN, "dim"))
+    ffn = count(config, (*FFN, "hidden_dim"), 4 * hidden if family == "nomic_bert" else None)
+    vocab, positions = count(config, VOCAB), count(config, POSITIONS)
+    gated = family in GATED_ENCODERS
+    body = layers * (4 * hidden * hidden + (3 if gated else 2) * hidden * ffn + 9 * hidden + ffn)
+    learned = 0 if gated or family in ("deberta", "deberta-v2") else positions
     return EncoderArchitecture(
-        parameters=body + (vocab + positions + 4) * hidden + hidden * hidden,
+        parameters=body + (vocab + learned + 4) * hidden + hidden * hidden,
         layers=layers,
         heads=heads,
         hidden=hidden,
         ffn=ffn,
         vocab=vocab,
         max_positions=positions,
+    )
+
+
+def _whisper(config: Mapping[str, Any]) -> DecoderArchitecture:
+    """Whisper: the decoder caches its own tokens and the encoder's positions; the encoder is a tower of sound."""
+    hidden, layers = count(config, ("d_model",)), count(config, ("decoder_layers",))
+    heads, ffn = count(config, ("decoder_attention_heads",)), count(config, ("decoder_ffn_dim",))
+    vocab, most = count(config, VOCAB), count(config, ("max_target_positions",), 448)
+    frames = count(config, ("max_source_positions",), 1500)
+    encoder_ffn = count(config, ("encoder_ffn_dim",), ffn)
+    of_encoder = count(config, ("encoder_layers",)) * (4 * hidden * hidden + 2 * hidden * encoder_ffn)
+    convolutions = 3 * hidden * (count(config, ("num_mel_bins",), 80) + hidden) + frames * hidden
+    linear = layers * (8 * hidden * hidden + 2 * hidden * ffn)
+    alike = {"layers": layers, "kv_heads": heads, "head_dim": hidden // heads}
+    return DecoderArchitecture(
+        parameters=linear + (vocab + most) * hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=hidden // heads,
+        hidden=hidden,
+        ffn=ffn,
+        vocab=vocab,
+        max_positions=most,
+        family="whisper",
+        tied=True,
+        mlp_matrices=2,
+        linear=linear,
+        cache=(
+            CacheLayers.model_validate({"attention": "full", **alike}),
+            CacheLayers.model_validate({"attention": "cross", "window": frames, **alike}),
+        ),
+        tower=Tower(
+            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=2 * hidden + 2 * encoder_ffn
+        ),
+        rotary_tables=0,
     )

@@ -10,8 +10,50 @@ from pydantic import Field
 from models.facts import Commit, Spec
 
 
+class CacheLayers(Spec):
+    """Layers of one kind of attention, whose KV cache grows with the tokens of a request."""
+
+    attention: Literal["full", "sliding", "latent", "cross"]  # latent: MLA keeps one vector in place of keys and values
+    layers: int = Field(gt=0)  # that keep a cache: layers that read another one's do not count
+    kv_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    window: int | None = Field(default=None, gt=0)  # of sliding attention, or encoder positions of cross attention
+
+
+class StateLayers(Spec):
+    """Layers that keep a state of fixed size a sequence in place of a KV cache: linear attention, Mamba."""
+
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
+    state_dim: int = Field(gt=0)  # the state has heads x head_dim x state_dim elements
+    state_bytes: int = 4  # of one of them
+    conv_dim: int = Field(gt=0)  # channels of the short convolution in front, kept in the model's dtype
+    conv_width: int = Field(gt=1)
+
+
+class Experts(Spec):
+    """The mixture-of-experts MLPs of a decoder."""
+
+    layers: int = Field(gt=0)  # that have them; the others have one MLP
+    count: int = Field(gt=1)  # routed experts of a layer, all of them resident
+    per_token: int = Field(gt=0)
+    ffn: int = Field(gt=0)  # width of one
+    shared_ffn: int = 0  # summed width of those that every token passes
+
+
+class Tower(Spec):
+    """An encoder of images or sound in front of the decoder, loaded in half precision, and its profiling run."""
+
+    parameters: int = Field(gt=0)
+    tokens: int = Field(gt=0)  # embeddings that the largest item becomes
+    patches: int = Field(gt=0)  # rows that the encoder works on for them
+    width: int = Field(gt=0)  # elements of one row alive at once in a layer
+    embeddings: int = 1  # vectors of the decoder's width that one token becomes (deepstack: more than one)
+
+
 class DecoderArchitecture(Spec):
-    """A dense decoder-only transformer, in the words of its config.json."""
+    """A decoder-only transformer, in the words of its config.json; without the optional parts a dense one."""
 
     kind: Literal["decoder"] = "decoder"
     parameters: int = Field(gt=0)
@@ -23,6 +65,24 @@ class DecoderArchitecture(Spec):
     ffn: int = Field(gt=0)  # intermediate_size
     vocab: int = Field(gt=0)  # vocab_size
     max_positions: int = Field(gt=0)  # max_position_embeddings
+    family: str = ""  # model_type, where vLLM treats it apart
+    tied: bool | None = None  # whether lm_head is the embedding; None: what the parameter count says
+    mlp_matrices: Literal[2, 3] | None = None  # 3: gated; None: what the parameter count says
+    linear: int | None = None  # parameters of the matrices that a quantised file stores small; None: all of the layers
+    cache: tuple[CacheLayers, ...] = ()  # none: every layer has full attention of `kv_heads` heads
+    states: StateLayers | None = None
+    experts: Experts | None = None
+    tower: Tower | None = None
+    unloaded: int = 0  # parameters in the files that vLLM leaves there: a prediction head that nobody asked for
+    rotary_tables: int = 1  # tables of all positions that vLLM keeps
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token passes: of the routed experts its share."""
+        if self.experts is None:
+            return self.parameters
+        idle = self.experts.count - self.experts.per_token
+        return self.parameters - self.experts.layers * idle * 3 * self.hidden * self.experts.ffn
 
 
 class EncoderArchitecture(Spec):
@@ -48,6 +108,11 @@ class Quantization(StrEnum):
     AWQ = "awq"
     GPTQ = "gptq"
     FP8 = "fp8"
+    INT8 = "int8"
+    MXFP4 = "mxfp4"
+    NVFP4 = "nvfp4"
+    BITSANDBYTES = "bitsandbytes"
+    GGUF = "gguf"
 
 
 class Weights(Spec):

@@ -144,6 +144,7 @@ class VllmEngine(Engine):
             utilization=self.gpu_memory_utilization,
             tensor_parallel=self.gpus,
             eager=self.eager,
+            prefix_caching=self.prefix_caching,
         )
 
     def fit(self, spec: ModelSpec) -> GpuFit:
@@ -162,6 +163,7 @@ class VllmEngine(Engine):
             "utilization": self.gpu_memory_utilization,
             "tensor_parallel": self.gpus,
             "eager": self.eager,
+            "prefix_caching": self.prefix_caching,
             "vllm": self._release,
         }
 
@@ -174,6 +176,7 @@ class VllmEngine(Engine):
             gpu_gib=GPUS[self.accelerator].usable_gib,
             knobs=self.knobs(spec),
             version=self.version,
+            capability=GPUS[self.accelerator].capability,
         )
 
 
@@ -186,6 +189,7 @@ class _Served(TypedDict):
     knobs: Knobs
     dtype: str
     version: VllmVersion
+    capability: tuple[int, int]
 
 
 # Flags of `ops fit` that a stack can set.

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from models.facts import GIB
+from models.memory.gpus import CARDS
 from models.memory.versions import DEFAULT_VERSION, VllmVersion
-from models.memory.vllm import CHUNK, GPU_GIB, GpuFit, Knobs, disk_bytes, gpu_fit, gpu_weights_gib
+from models.memory.vllm import CHUNK, GpuFit, Knobs, gpu_fit
+from models.memory.weights import disk_bytes, gpu_weights_gib
 from models.weights import DecoderArchitecture, Quantization
 
 
@@ -35,6 +37,43 @@ def _smaller(start: int, floor: int) -> Iterator[int]:
         size >>= 1
 
 
+@dataclass(frozen=True)
+class _Model:
+    """What is asked about, and the one way to ask."""
+
+    arch: DecoderArchitecture
+    quantization: Quantization
+    weights_bytes: int | None
+    gpu_gib: float
+    dtype: str
+    version: VllmVersion
+    capability: tuple[int, int] | None
+    served_dtype: str | None
+
+    def fit(self, knobs: Knobs) -> GpuFit | None:
+        """The answer; None where vLLM refuses the flags or the card cannot run it."""
+        try:
+            return gpu_fit(
+                self.arch,
+                quantization=self.quantization,
+                weights_bytes=self.weights_bytes,
+                gpu_gib=self.gpu_gib,
+                knobs=knobs,
+                dtype=self.dtype,
+                version=self.version,
+                capability=self.capability,
+                served_dtype=self.served_dtype,
+            )
+        except ValueError:
+            return None
+
+    def tried(self, what: str, flags: Mapping[str, str], knobs: Knobs) -> Iterator[Remedy]:
+        """The change, if it helps."""
+        result = self.fit(knobs)
+        if result is not None and result.fits:
+            yield Remedy(what, flags, result)
+
+
 def remedies(
     arch: DecoderArchitecture,
     *,
@@ -44,97 +83,115 @@ def remedies(
     knobs: Knobs,
     dtype: str = "bfloat16",
     version: VllmVersion = DEFAULT_VERSION,
+    capability: tuple[int, int] | None = None,
+    served_dtype: str | None = None,
 ) -> tuple[Remedy, ...]:
     """Changes that fit, the least intrusive first; each one was put through `gpu_fit`.
 
     Fewer sequences and smaller chunks cost throughput, utilization costs safety, eager mode costs speed, a
     shorter context and a quantised model cost ability, more GPUs and a larger GPU cost money. Where no single
-    flag helps, all of the cheap ones together are tried.
+    flag helps, all of the cheap ones together are tried. What dies behind its budget is told the flag that leaves it
+    the most KV cache first.
     """
+    model = _Model(arch, quantization, weights_bytes, gpu_gib, dtype, version, capability, served_dtype)
+    now = model.fit(knobs)
+    dies = now is not None and not now.startup.starts
+    found = list(_cheap(model, knobs, lower=dies))
+    if dies:
+        found.sort(key=lambda remedy: -remedy.fit.kv_cache_gib)
+    found += _shorter(model, knobs, {})
+    if not found:
+        found += _together(model, knobs)
+    return (*found, *_dearer(model, knobs))
 
-    def tried(
-        what: str,
-        flags: Mapping[str, str],
-        changed: Knobs = knobs,
-        *,
-        q: Quantization = quantization,
-        size: int | None = weights_bytes,
-        gib: float = gpu_gib,
-    ) -> Iterator[Remedy]:
-        result = gpu_fit(
-            arch, quantization=q, weights_bytes=size, gpu_gib=gib, knobs=changed, dtype=dtype, version=version
-        )
-        if result.fits:
-            yield Remedy(what, flags, result)
 
-    def first(candidates: Iterable[Iterator[Remedy]]) -> list[Remedy]:
-        return list(islice(chain.from_iterable(candidates), 1))
+def _first(candidates: Iterable[Iterator[Remedy]]) -> list[Remedy]:
+    return list(islice(chain.from_iterable(candidates), 1))
 
-    def shorter(base: Knobs, flags: Mapping[str, str]) -> Iterator[Remedy]:
-        longest = gpu_fit(
-            arch,
-            quantization=quantization,
-            weights_bytes=weights_bytes,
-            gpu_gib=gpu_gib,
-            knobs=base,
-            dtype=dtype,
-            version=version,
-        ).max_model_len
-        longest -= longest % 1024
-        if longest >= _SHORTEST_CONTEXT:
-            changed = replace(base, max_model_len=longest)
-            what = f"a context of {longest:,} tokens"
-            if flags:
-                what += f", {base.max_num_seqs} sequences and utilization {base.utilization:g}"
-            yield from tried(what, {**flags, "--max-model-len": str(longest)}, changed)
 
-    # The next steps of 5 %; from above the highest, the way back to what an idle GPU has free.
-    utilizations = [u / 100 for u in range(5, 100, 5) if u / 100 > knobs.utilization] or [_HIGHEST_UTILIZATION]
-    found = first(
-        tried(f"at most {n} sequences at once", {"--max-num-seqs": str(n)}, replace(knobs, max_num_seqs=n))
+def _cheap(model: _Model, knobs: Knobs, *, lower: bool) -> Iterator[Remedy]:
+    """One flag that costs neither context nor money. `lower`: utilization is to be lowered, not raised."""
+    yield from _first(
+        model.tried(f"at most {n} sequences at once", {"--max-num-seqs": str(n)}, replace(knobs, max_num_seqs=n))
         for n in _smaller(knobs.max_num_seqs, _FEWEST_SEQS)
     )
-    found += first(
-        tried(
+    yield from _first(
+        model.tried(
             f"prefill in chunks of {n:,} tokens",
             {"--max-num-batched-tokens": str(n)},
             replace(knobs, max_num_batched_tokens=n),
         )
         for n in _smaller(knobs.max_num_batched_tokens, max(_SMALLEST_CHUNK, knobs.max_num_seqs))
     )
-    found += first(
-        tried(f"utilization {u:.2f}", {"--utilization": f"{u:.2f}"}, replace(knobs, utilization=u))
+    steps = [u / 100 for u in range(5, 100, 5)]
+    if lower:
+        utilizations = [u / 100 for u in range(99, 4, -1) if u / 100 < knobs.utilization]
+    else:
+        # The next steps of 5 %; from above the highest, the way back to what an idle GPU has free.
+        utilizations = [u for u in steps if u > knobs.utilization] or [_HIGHEST_UTILIZATION]
+    yield from _first(
+        model.tried(f"utilization {u:.2f}", {"--utilization": f"{u:.2f}"}, replace(knobs, utilization=u))
         for u in utilizations
     )
     if not knobs.eager:
-        found += tried("no CUDA graphs (slower decoding)", {"--eager": ""}, replace(knobs, eager=True))
-    found += shorter(knobs, {})
-    if not found:
+        yield from model.tried("no CUDA graphs (slower decoding)", {"--eager": ""}, replace(knobs, eager=True))
+
+
+def _shorter(model: _Model, base: Knobs, flags: Mapping[str, str]) -> Iterator[Remedy]:
+    fit = model.fit(base)
+    longest = fit.max_model_len if fit else 0
+    longest -= longest % 1024
+    if longest >= _SHORTEST_CONTEXT:
+        what = f"a context of {longest:,} tokens"
+        if flags:
+            what += f", {base.max_num_seqs} sequences and utilization {base.utilization:g}"
+        yield from model.tried(what, {**flags, "--max-model-len": str(longest)}, replace(base, max_model_len=longest))
+
+
+def _together(model: _Model, knobs: Knobs) -> Iterator[Remedy]:
+    """All of the cheap flags at once, at the highest utilization that starts."""
+    for utilization in (_HIGHEST_UTILIZATION, 0.93, 0.90, 0.85, 0.80):
         least = replace(
             knobs,
             max_num_seqs=min(knobs.max_num_seqs, _FEWEST_SEQS),
             max_num_batched_tokens=min(knobs.max_num_batched_tokens, CHUNK),
-            utilization=_HIGHEST_UTILIZATION,
+            utilization=utilization,
         )
         flags = {
             "--max-num-seqs": str(least.max_num_seqs),
             "--max-num-batched-tokens": str(least.max_num_batched_tokens),
             "--utilization": str(least.utilization),
         }
-        found += shorter(least, flags)
+        fit = model.fit(least)
+        if fit is not None and fit.fits:
+            what = f"{least.max_num_seqs} sequences, chunks of {least.max_num_batched_tokens:,} tokens and "
+            yield from model.tried(what + f"utilization {utilization:g}", flags, least)
+            return
+        shorter = list(_shorter(model, least, flags))
+        if shorter:
+            yield from shorter
+            return
+
+
+def _dearer(model: _Model, knobs: Knobs) -> Iterator[Remedy]:
+    """A quantised model, more GPUs, a larger one."""
+    arch = model.arch
+    loaded = gpu_weights_gib(arch, model.quantization, model.weights_bytes, dtype=model.dtype) * GIB
     for q in (Quantization.FP8, Quantization.AWQ):
         size = disk_bytes(arch, q)
-        if size < gpu_weights_gib(arch, quantization, weights_bytes, dtype=dtype) * GIB * 0.9:
+        if size < loaded * 0.9 and not (q is Quantization.AWQ and arch.family == "gpt_oss"):
             flags = {"--quantization": q.value, "--weights-bytes": str(size)}
-            found += tried(f"the model quantised to {q.value.upper()}", flags, q=q, size=size)
-    found += first(
-        tried(f"{n} GPUs", {"--tensor-parallel": str(n)}, replace(knobs, tensor_parallel=n))
+            smaller = replace(model, quantization=q, weights_bytes=size)
+            yield from smaller.tried(f"the model quantised to {q.value.upper()}", flags, knobs)
+    yield from _first(
+        model.tried(f"{n} GPUs", {"--tensor-parallel": str(n)}, replace(knobs, tensor_parallel=n))
         for n in (2, 4, 8)
         if n > knobs.tensor_parallel and arch.heads % n == 0
     )
-    found += first(
-        tried(f"a larger GPU ({name.upper()})", {"--gpu": name}, gib=GPU_GIB[name])
+    yield from _first(
+        replace(model, gpu_gib=CARDS[name].gib, capability=CARDS[name].capability).tried(
+            f"a larger GPU ({name.upper()})", {"--gpu": name}, knobs
+        )
         for name in _LARGER_GPUS
-        if GPU_GIB[name] > gpu_gib + 1
+        if CARDS[name].gib > model.gpu_gib + 1
     )
-    return tuple(found)

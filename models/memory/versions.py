@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from models.weights import DecoderArchitecture, Quantization
+
+# Whose models run on the second model runner: nobody's, some families', all without experts and states, everybody's.
+Runner = Literal["v1", "some", "dense", "v2"]
 
 
 @dataclass(frozen=True)
@@ -15,17 +21,84 @@ class VllmVersion:
     non_torch_gib: float  # CUDA libraries, NCCL, persistent buffers: what the budget pays beside weights
     counts_graphs: bool  # whether the CUDA-graph estimate is taken off the KV cache
     batched_tokens: int | None  # default of --max-num-batched-tokens under 70 GiB; None: the whole context
+    tokens_by_context: bool = False  # "GPU KV cache size" is concurrency times context, not blocks of all groups
+    hybrid_cache: bool = True  # sliding windows keep only their window
+    group_ratio: float = 1.25  # two kinds of layers closer than this share groups of the larger one's size
+    batches_in_flight: int = 1  # steps whose tokens a sliding window still holds
+    caches_states: bool = False  # prefix caching is on for layers with a state, which then keep one more
+    latent_block: int = 64  # tokens of a block of MLA, as its kernels want it
+    full_graphs: bool = True  # decode graphs beside the piecewise ones
+    runner: Runner = "v1"
+    # As sampler_bytes, of the second runner's profiling run: logits in two precisions, and the counts of its penalties.
+    profiled_bytes: float = 10
+    counts_second_graphs: bool = False  # whether the second runner estimates its graphs
+    marlin_on_turing: bool = True  # FP8 and NVFP4 weights run on cards below 8.0
+    dense_captures: bool = False  # batch sizes are captured in steps of 8 up to 512
+    modalities: int = 1  # kinds of items that the profiling run encodes: later only the one of the most tokens
+    warms_sampler: bool = True  # a sampling step runs after the KV cache is allocated
+    flashinfer_workspace: bool = True  # cards without FlashAttention take FlashInfer
+
+    def second_runner(self, arch: DecoderArchitecture, quantization: Quantization) -> bool:
+        """Whether a model runs on the second model runner ("Model Runner V2")."""
+        match self.runner:
+            case "v1":
+                return False
+            case "some":  # DEFAULT_V2_MODEL_RUNNER_ARCHITECTURES, unquantised and dense
+                return (
+                    arch.family in _SECOND_RUNNER[self.name]
+                    and quantization is Quantization.NONE
+                    and arch.experts is None
+                )
+            case "dense":
+                return arch.experts is None and arch.states is None
+            case "v2":
+                return True
 
 
-# Newest first. 38.5 B: sort-based top-k/top-p (fp32 logits, sorted copy, int64 indices, probabilities, masks).
+_SECOND_RUNNER = {
+    "0.22": {"qwen3"},
+    "0.23": {"qwen3", "llama", "mistral"},
+    "0.24": {"qwen3", "llama", "mistral"},
+}
+
+# 38.5 B: sort-based top-k/top-p (fp32 logits, sorted copy, int64 indices, probabilities, masks).
 # 16 B: bf16 and fp32 logits, probabilities, noise; the sort is gone.
+_V0 = VllmVersion(
+    "0",
+    0.90,
+    38.5,
+    0.90,
+    False,
+    None,
+    hybrid_cache=False,
+    full_graphs=False,
+    dense_captures=True,
+    warms_sampler=False,
+    marlin_on_turing=False,
+    modalities=2,
+    flashinfer_workspace=False,
+)
+_V0_6 = replace(_V0, name="0.6.4", non_torch_gib=0.10)
+_V0_8 = replace(_V0_6, name="0.8", warms_sampler=True, modalities=1)
+_V0_9 = replace(_V0_8, name="0.9", batched_tokens=2048)
+_V0_10 = replace(_V0_9, name="0.10", hybrid_cache=True)
+_V0_11 = replace(_V0_10, name="0.11", full_graphs=True)
+_V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
+_V0_13 = replace(_V0_12, name="0.13", dense_captures=False)
+_V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45)
+_V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
+_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True)
+_V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True)
+_V0_22 = replace(_V0_21, name="0.22", runner="some")
+_V0_23 = replace(_V0_22, name="0.23")
+_V0_24 = replace(_V0_23, name="0.24")
+_V0_26 = replace(_V0_24, name="0.26", runner="dense", caches_states=True)
+_V0_27 = replace(_V0_26, name="0.27", batches_in_flight=2)
+_V0_29 = replace(_V0_27, name="0.29", runner="v2", counts_second_graphs=True)
+# Newest first.
 VLLM_VERSIONS = (
-    VllmVersion("0.24", 0.92, 16, 0.15, counts_graphs=True, batched_tokens=8192),
-    VllmVersion("0.21", 0.92, 16, 0.55, counts_graphs=True, batched_tokens=2048),
-    VllmVersion("0.18", 0.90, 16, 0.45, counts_graphs=False, batched_tokens=2048),
-    VllmVersion("0.9", 0.90, 38.5, 0.10, counts_graphs=False, batched_tokens=2048),
-    VllmVersion("0.6.4", 0.90, 38.5, 0.10, counts_graphs=False, batched_tokens=None),
-    VllmVersion("0", 0.90, 38.5, 0.90, counts_graphs=False, batched_tokens=None),
+    *(_V0_29, _V0_27, _V0_26, _V0_24, _V0_23, _V0_22, _V0_21, _V0_20, _V0_19, _V0_18),
+    *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8, _V0_6, _V0),
 )
 
 

@@ -7,12 +7,22 @@ real logs: docs/memory.md. All figures are per GPU unless the name says otherwis
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Literal
 
 from models.facts import GIB
-from models.machines import GPUS
+from models.memory.gpus import check_card, needs_flashinfer
+from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_token_bytes
+from models.memory.peaks import (
+    forward_peak_gib,
+    profiled_sampler_bytes,
+    sampler_peak_gib,
+    tower_output_gib,
+    tower_peak_gib,
+)
+from models.memory.startup import CONTEXT_GIB, Startup, startup
 from models.memory.versions import DEFAULT_VERSION, VllmVersion
+from models.memory.weights import HALF, gpu_weights_gib
 from models.weights import DecoderArchitecture, Quantization
 
 # Chunked prefill switches itself on above this context in the versions that batch the whole context.
@@ -22,18 +32,18 @@ _LARGE_GPU_GIB = 70  # get_batch_defaults: from here on (A100 excepted) the defa
 _LARGE_GPU_SEQS, _LARGE_GPU_TOKENS = 1024, 8192
 _SEQS = 256
 
-# What vLLM prints as total memory. L4 from the machine table; the others from logs in tests/models/vllm_logs.py.
-GPU_GIB = {gpu.name.removeprefix("nvidia-"): gpu.usable_gib for gpu in GPUS.values()} | {
-    "t4": 14.56,
-    "a10g": 22.06,
-    "rtx3090": 23.57,
-    "rtx4090": 23.53,
-    "v100-32gb": 31.74,
-    "a100-40gb": 39.49,
-    "l40s": 44.39,
-    "a100-80gb": 79.15,
-    "h100": 79.18,
-}
+# Bytes of an element of the KV cache, by --kv-cache-dtype; "auto" is the model's own, which is half precision.
+KV_CACHE_DTYPES = {"auto": 2, "bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """Tokens that are guessed ahead (--speculative-config)."""
+
+    method: Literal["ngram", "mtp", "draft"]
+    tokens: int  # guessed a step
+    draft: DecoderArchitecture | None = None  # of "draft"
+    draft_bytes: int | None = None  # of its files
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,22 @@ class Knobs:
     tensor_parallel: int = 1
     eager: bool = False
     block_size: int = 16  # tokens of a KV block
+    kv_cache_dtype: str = "auto"
+    max_loras: int = 0  # adapters at once; 0 without --enable-lora
+    max_lora_rank: int = 16
+    speculation: Speculation | None = None
+    language_only: bool = False  # --language-model-only: no encoder of images
+    prefix_caching: bool | None = None  # None: as the version does where layers have a state, the only ones it costs
+
+    @property
+    def kv_element_bytes(self) -> int:
+        """Bytes of an element of the KV cache."""
+        return KV_CACHE_DTYPES[self.kv_cache_dtype]
+
+    @property
+    def speculative_tokens(self) -> int:
+        """Tokens guessed a step."""
+        return self.speculation.tokens if self.speculation else 0
 
 
 def default_knobs(
@@ -78,125 +104,72 @@ def default_knobs(
     )
 
 
-# --- GPU: weights -------------------------------------------------------------------------------------------
+# --- graphs, adapters, KV cache ---------------------------------------------------------------------------------
 
-_HALF = 2  # bytes of float16 and bfloat16; vLLM serves a float32 checkpoint in half precision
-# 4-bit groups of 128: 0.5 B a weight, a 2-byte scale and a 4-bit zero point a group.
-_INT4_BYTES = 0.5 + (2 + 0.5) / 128
-_ALLOCATOR_GIB = 0.05  # the loaded model exceeds its tensors by 0.01 to 0.10 GiB in the logs
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What the parameter count tells about a decoder beside its config: MLP matrices and embedding copies."""
-
-    mlp_matrices: int  # 3: gated (SwiGLU), 2: plain
-    embeddings: int  # 2: lm_head is a matrix of its own, 1: tied to the embedding
-    linear: int  # parameters outside embedding and lm_head
-
-
-def body_parameters(arch: DecoderArchitecture, mlp_matrices: int) -> int:
-    """Parameters of the layers: attention, MLP and norms."""
-    attention = arch.hidden * arch.head_dim * (2 * arch.heads + 2 * arch.kv_heads)
-    return arch.layers * (attention + mlp_matrices * arch.hidden * arch.ffn + 2 * arch.hidden) + arch.hidden
-
-
-def _shape(arch: DecoderArchitecture) -> _Shape:
-    """The reading of the parameter count that comes closest to it."""
-    embedding = arch.vocab * arch.hidden
-
-    def error(reading: tuple[int, int]) -> int:
-        return abs(body_parameters(arch, reading[0]) + reading[1] * embedding - arch.parameters)
-
-    matrices, copies = min(((m, c) for m in (3, 2) for c in (1, 2)), key=error)
-    return _Shape(matrices, copies, arch.parameters - copies * embedding)
-
-
-def disk_bytes(arch: DecoderArchitecture, quantization: Quantization, dtype: str = "bfloat16") -> int:
-    """Size of the weight files from the architecture alone.
-
-    4-bit files keep embedding and lm_head in half precision and apart, even where the model ties them.
-    """
-    shape = _shape(arch)
-    embedding = arch.vocab * arch.hidden * _HALF
-    match quantization:
-        case Quantization.NONE:
-            return arch.parameters * (4 if dtype == "float32" else _HALF)
-        case Quantization.FP8:
-            return shape.linear + shape.embeddings * embedding
-        case Quantization.AWQ | Quantization.GPTQ:
-            return int(shape.linear * _INT4_BYTES) + 2 * embedding
-
-
-def gpu_weights_gib(
-    arch: DecoderArchitecture,
-    quantization: Quantization,
-    weights_bytes: int | None = None,
-    *,
-    dtype: str = "bfloat16",
-    tensor_parallel: int = 1,
-) -> float:
-    """Weights as vLLM holds them on each GPU, with its rotary table.
-
-    Not all of the files arrive: a float32 checkpoint is served in half precision, a tied lm_head that a 4-bit
-    checkpoint stores apart is shared again, and `fp8` on a half-precision checkpoint quantises while loading.
-    """
-    shape = _shape(arch)
-    stored = disk_bytes(arch, quantization, dtype)
-    loaded = weights_bytes or stored
-    embedding = arch.vocab * arch.hidden * _HALF
-    if quantization is Quantization.NONE and dtype == "float32":
-        loaded //= 2
-    elif quantization is Quantization.FP8 and loaded > 1.4 * stored:
-        loaded = stored
-    elif quantization in (Quantization.AWQ, Quantization.GPTQ) and shape.embeddings == 1:
-        loaded -= embedding if loaded > stored - embedding / 2 else 0
-    rotary = arch.max_positions * arch.head_dim * _HALF
-    return (loaded / tensor_parallel + rotary) / GIB + _ALLOCATOR_GIB
-
-
-# --- GPU: activations, graphs, KV cache -----------------------------------------------------------------------
-
-_HIDDEN_COPIES = 4  # residual, norm output, layer input and output live beside the MLP's buffers
 # A CUDA graph keeps some MiB a captured batch size; 7 MiB at 32 layers in the logs.
 _GRAPH_MIB_PER_LAYER = 7 / 32
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
-_CONTEXT_GIB = 0.2  # CUDA context of the engine: an idle L4 offers 21.83 of its 22.03 GiB
 # Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
 _VERDICT_GIB = 0.25
 
 
-def forward_peak_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:
-    """Peak of one forward pass of `max_num_batched_tokens`: the widest of MLP and attention, and hidden states."""
-    mlp = _shape(arch).mlp_matrices * arch.ffn
-    attention = arch.head_dim * (2 * arch.heads + 2 * arch.kv_heads)
-    width = max(mlp, attention) / knobs.tensor_parallel + _HIDDEN_COPIES * arch.hidden
-    return knobs.max_num_batched_tokens * width * _HALF / GIB
+def _captured_batches(limit: int, version: VllmVersion) -> int:
+    """Batch sizes up to `limit` that vLLM captures: 1, 2, 4, then steps of 8, from 256 on of 16."""
+    sizes = range(8, 513, 8) if version.dense_captures else (*range(8, 256, 8), *range(256, 513, 16))
+    return sum(size <= limit for size in (1, 2, 4, *sizes))
 
 
-def sampler_peak_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> float:
-    """Peak of one sampling step; logits are gathered, so every GPU holds the whole vocabulary."""
-    rows = min(knobs.max_num_seqs, knobs.max_num_batched_tokens)
-    return rows * arch.vocab * version.sampler_bytes / GIB
-
-
-def _captured_batches(limit: int) -> int:
-    """Batch sizes up to `limit` that vLLM captures: 1, 2, 4, then steps of 8, from 256 on steps of 16."""
-    return sum(size <= limit for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)))
-
-
-def cuda_graph_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:
+def cuda_graph_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion = DEFAULT_VERSION) -> float:
     """Estimate of the CUDA graphs: piecewise ones up to twice, full ones up to once `max_num_seqs`."""
     if knobs.eager:
         return 0.0
-    graphs = _captured_batches(min(2 * knobs.max_num_seqs, 512)) + _captured_batches(knobs.max_num_seqs)
+    rows = knobs.max_num_seqs * (1 + knobs.speculative_tokens)
+    most = min(2 * rows, 512, knobs.max_num_batched_tokens)
+    graphs = _captured_batches(most, version)
+    if version.full_graphs:
+        graphs += _captured_batches(min(rows, most), version)
+    if knobs.max_loras:
+        graphs *= 2  # with and without an adapter
     return graphs * arch.layers * _GRAPH_MIB_PER_LAYER / 1024
 
 
-def kv_bytes_per_token(arch: DecoderArchitecture, tensor_parallel: int = 1) -> int:
-    """KV cache of one token on one GPU; heads are copied where there are more GPUs than KV heads."""
-    return 2 * arch.layers * math.ceil(arch.kv_heads / tensor_parallel) * arch.head_dim * _HALF
+def lora_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:
+    """Slots of the adapters on one GPU, allocated while loading: two thin matrices beside each linear layer.
+
+    Source: `create_lora_weights` in vllm/lora/layers: each slice of a fused layer has its own first matrix, which every
+    GPU keeps whole.
+    """
+    if not knobs.max_loras:
+        return 0.0
+    tp, hidden, heads = knobs.tensor_parallel, arch.hidden, arch.heads * arch.head_dim
+    attention = 3 * hidden + (heads + 2 * arch.kv_heads * arch.head_dim) / tp + heads / tp + hidden
+    mlp = 2 * hidden + 2 * arch.ffn / tp + arch.ffn / tp + hidden
+    per_layer = attention + mlp
+    if arch.experts is not None:
+        per_layer = attention + arch.experts.count * (3 * hidden + 3 * arch.experts.ffn / tp)
+    return knobs.max_loras * knobs.max_lora_rank * arch.layers * per_layer * HALF / GIB
+
+
+def draft_gib(arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization) -> float:
+    """Weights of what guesses ahead, on one GPU: none for n-grams."""
+    speculation = knobs.speculation
+    if speculation is None or speculation.method == "ngram":
+        return 0.0
+    if speculation.method == "mtp":
+        return arch.unloaded * HALF / knobs.tensor_parallel / GIB
+    if speculation.draft is None:
+        raise ValueError("a draft model guesses ahead and nobody says which; give --draft-config FILE")
+    return gpu_weights_gib(
+        speculation.draft, Quantization.NONE, speculation.draft_bytes, tensor_parallel=knobs.tensor_parallel
+    )
+
+
+def kv_bytes_per_token(arch: DecoderArchitecture, tensor_parallel: int = 1, element_bytes: float = HALF) -> int:
+    """KV cache of one token on one GPU, in all layers whose cache grows with the tokens."""
+    return int(
+        sum(layers.layers * layer_token_bytes(layers, tensor_parallel, element_bytes) for layers in cache_layers(arch))
+    )
 
 
 @dataclass(frozen=True)
@@ -216,6 +189,7 @@ class GpuFit:
     concurrency: float  # requests of the requested context at once
     fits: bool
     reason: str
+    startup: Startup  # what it takes beside the budget
 
 
 def gpu_fit(
@@ -227,47 +201,48 @@ def gpu_fit(
     knobs: Knobs,
     dtype: str = "bfloat16",
     version: VllmVersion = DEFAULT_VERSION,
+    capability: tuple[int, int] | None = None,
+    served_dtype: str | None = None,
 ) -> GpuFit:
     """Whether vLLM starts, and with how much KV cache.
 
-    `weights_bytes` is the size of the weight files, None to compute it; `dtype` is that of the files.
-    Raises ValueError for flags that vLLM refuses whatever the memory.
+    `weights_bytes` is the size of the weight files, None to compute it; `dtype` is that of the files, `served_dtype`
+    that of --dtype where it is given; `capability` is the card's, None where nobody knows it.
+    Raises ValueError for flags that vLLM refuses whatever the memory, and for what the card cannot run.
     """
-    tp = knobs.tensor_parallel
     check_knobs(arch, knobs)
+    if capability is not None:
+        served = "bfloat16" if (served_dtype or dtype) == "float32" else served_dtype or dtype
+        check_card(capability, quantization=quantization, served_dtype=served, version=version, family=arch.family)
+    if knobs.language_only and arch.tower is not None:
+        arch, weights_bytes = _without_tower(arch, weights_bytes)
+    tp = knobs.tensor_parallel
     requested = knobs.max_model_len or arch.max_positions
     budget = gpu_gib * knobs.utilization
     weights = gpu_weights_gib(arch, quantization, weights_bytes, dtype=dtype, tensor_parallel=tp)
-    non_torch = version.non_torch_gib
-    if tp > 1:
-        non_torch += _TP_NVLINK_GIB if gpu_gib >= _LARGE_GPU_GIB else _TP_GIB
-    activation = max(forward_peak_gib(arch, knobs), sampler_peak_gib(arch, knobs, version))
-    graphs = cuda_graph_gib(arch, knobs) if version.counts_graphs else 0.0
+    weights += lora_gib(arch, knobs) + draft_gib(arch, knobs, quantization)
+    communicators = 0.0 if tp == 1 else _TP_NVLINK_GIB if gpu_gib >= _LARGE_GPU_GIB else _TP_GIB
+    non_torch = version.non_torch_gib + communicators
+    activation = activation_gib(arch, knobs, quantization, version)
+    captured = cuda_graph_gib(arch, knobs, version)
+    second = version.second_runner(arch, quantization)
+    graphs = captured if version.counts_graphs and (not second or version.counts_second_graphs) else 0.0
     kv = budget - weights - non_torch - activation - graphs
-    token_bytes = kv_bytes_per_token(arch, tp)
-
-    def tokens(gib: float) -> int:
-        blocks = math.floor(gib * GIB / (token_bytes * knobs.block_size))
-        return max(blocks, 0) * knobs.block_size
-
-    sure = tokens(kv - _VERDICT_GIB)
-    free = budget <= gpu_gib - _CONTEXT_GIB
-    fits = free and sure >= requested
-    if fits:
-        at_once = tokens(kv) / requested
-        reason = f"the KV cache holds {tokens(kv):,} tokens: {at_once:.1f} requests of {requested:,} at once"
-    elif not free:
-        reason = (
-            f"utilization {knobs.utilization:g} asks for {budget:.2f} GiB and an idle GPU has "
-            f"{gpu_gib - _CONTEXT_GIB:.2f} GiB free"
-        )
-    elif kv <= 0:
-        reason = f"nothing is left for the KV cache: {-kv:.2f} GiB are lacking"
-    else:
-        reason = (
-            f"a context of {requested:,} tokens needs {requested * token_bytes / GIB:.2f} GiB of KV cache "
-            f"and {kv:.2f} GiB are left, {_VERDICT_GIB:.2f} of them kept back for the estimate's error"
-        )
+    layout = kv_layout(arch, knobs, version)
+    beside = startup(
+        arch,
+        knobs,
+        version,
+        quantization,
+        left_gib=gpu_gib - budget,
+        activation_gib=activation,
+        graphs_gib=captured,
+        communicators_gib=communicators,
+        flashinfer=capability is not None and needs_flashinfer(capability),
+    )
+    longest = layout.longest(kv - _VERDICT_GIB, arch.max_positions)
+    free = budget <= gpu_gib - CONTEXT_GIB
+    fits = free and longest >= requested and beside.starts
     return GpuFit(
         total_gib=gpu_gib,
         budget_gib=budget,
@@ -276,12 +251,51 @@ def gpu_fit(
         activation_gib=activation,
         cuda_graph_gib=graphs,
         kv_cache_gib=kv,
-        kv_cache_tokens=tokens(kv),
+        kv_cache_tokens=layout.tokens(kv, requested),
         requested_len=requested,
-        max_model_len=min(sure, arch.max_positions) if free else 0,
-        concurrency=tokens(kv) / requested,
+        max_model_len=longest if free and beside.starts else 0,
+        concurrency=layout.concurrency(kv, requested),
         fits=fits,
-        reason=reason,
+        reason=_reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib),
+        startup=beside,
+    )
+
+
+def _without_tower(arch: DecoderArchitecture, weights_bytes: int | None) -> tuple[DecoderArchitecture, int | None]:
+    tower = arch.tower.parameters * HALF if arch.tower else 0
+    return arch.model_copy(update={"tower": None}), weights_bytes - tower if weights_bytes else None
+
+
+def activation_gib(
+    arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion = DEFAULT_VERSION
+) -> float:
+    """The higher of the profiling run's peaks: encoder, forward pass beside the encoder's output, sampler."""
+    beside = tower_output_gib(arch, knobs)
+    sampler = sampler_peak_gib(arch, knobs, profiled_sampler_bytes(arch, quantization, version))
+    return max(tower_peak_gib(arch, knobs, version), beside + max(forward_peak_gib(arch, knobs, quantization), sampler))
+
+
+def _reason(
+    layout: KvLayout, knobs: Knobs, beside: Startup, *, kv: float, requested: int, longest: int, total: float
+) -> str:
+    budget = total * knobs.utilization
+    if budget > total - CONTEXT_GIB:
+        return (
+            f"utilization {knobs.utilization:g} asks for {budget:.2f} GiB and an idle GPU has "
+            f"{total - CONTEXT_GIB:.2f} GiB free"
+        )
+    if kv <= 0:
+        return f"nothing is left for the KV cache: {-kv:.2f} GiB are lacking"
+    if longest < requested:
+        return (
+            f"a context of {requested:,} tokens needs {layout.gib(requested):.2f} GiB of KV cache "
+            f"and {kv:.2f} GiB are left, {_VERDICT_GIB:.2f} of them kept back for the estimate's error"
+        )
+    if not beside.starts:
+        return beside.reason
+    at_once = layout.concurrency(kv, requested)
+    return (
+        f"the KV cache holds {layout.tokens(kv, requested):,} tokens: {at_once:.1f} requests of {requested:,} at once"
     )
 
 

@@ -20,14 +20,17 @@ from typing import Any
 
 from models.engines.base import Sizing
 from models.facts import GIB
-from models.hf_config import read_config
+from models.hf_config import HfModel, UnsupportedModelError, read_config
+from models.hf_families import DECODERS, ENCODERS
 from models.machines import G2_MACHINES, SYSTEM_MACHINES, Machine
+from models.memory.gpus import CARDS
 from models.memory.host import disk_gib, vllm_host_memory
 from models.memory.llama_cpp import gguf_memory
 from models.memory.remedies import remedies
 from models.memory.tei import encoder_gib
 from models.memory.versions import DEFAULT_VERSION, VllmVersion, vllm_version
-from models.memory.vllm import GPU_GIB, GpuFit, Knobs, default_knobs, disk_bytes, gpu_fit
+from models.memory.vllm import KV_CACHE_DTYPES, GpuFit, Knobs, Speculation, default_knobs, gpu_fit
+from models.memory.weights import disk_bytes
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from ops.errors import OpsError
 from ops.wrapping import folded, width
@@ -64,8 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--config", type=Path, metavar="FILE", help="its config.json, or the directory it is in")
     model.add_argument("--quantization", choices=[q.value for q in Quantization], help="how weights are stored")
     model.add_argument("--weights-bytes", type=_positive, metavar="N", help="size of the weight files")
+    model.add_argument("--like", choices=sorted(DECODERS | ENCODERS), metavar="MODEL_TYPE", help="whose layers it has")
     gpu = parser.add_argument_group("hardware").add_mutually_exclusive_group()
-    gpu.add_argument("--gpu", choices=sorted(GPU_GIB), help="default: l4")
+    gpu.add_argument("--gpu", choices=sorted(CARDS), help="default: l4")
     gpu.add_argument("--gpu-memory-gib", type=_gib, metavar="X", help="memory of another GPU, as vLLM prints it")
     gpu.add_argument("--cpu", action="store_true", help="on CPU: llama.cpp (--weights-bytes of the GGUF) or TEI")
     flags = parser.add_argument_group("flags of vLLM")
@@ -75,6 +79,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_argument("--max-num-batched-tokens", type=_positive, metavar="N")
     flags.add_argument("--tensor-parallel", "--tensor-parallel-size", type=_positive, metavar="N")
     flags.add_argument("--eager", "--enforce-eager", action="store_true", help="no CUDA graphs")
+    flags.add_argument("--dtype", choices=["auto", "half", "float16", "bfloat16"], help="default: that of the files")
+    flags.add_argument("--kv-cache-dtype", choices=sorted(KV_CACHE_DTYPES), help="default: the model's own")
+    flags.add_argument("--max-loras", type=_positive, metavar="N", help="adapters at once, with --enable-lora")
+    flags.add_argument("--max-lora-rank", type=_positive, metavar="N", help="default: 16")
+    flags.add_argument("--speculative-method", choices=["ngram", "mtp", "draft"], help="what guesses ahead")
+    flags.add_argument("--num-speculative-tokens", type=_positive, metavar="N", help="guessed a step; default: 1")
+    flags.add_argument("--draft-config", type=Path, metavar="FILE", help="config.json of a draft model")
+    flags.add_argument(
+        "--enable-prefix-caching",
+        dest="prefix_caching",
+        action=argparse.BooleanOptionalAction,
+        help="costs where layers keep a state; default: as the version does",
+    )
+    flags.add_argument("--language-model-only", action="store_true", help="without an encoder of images or sound")
     parser.add_argument("--vllm", metavar="VERSION", help="default: the catalog's, 0.23.0")
     parser.add_argument("--machine", choices=list(_MACHINES), help="default: the smallest that holds it")
     parser.add_argument("--format", choices=["text", "json"], default="text")
@@ -175,16 +193,42 @@ def _computed_bytes(arch: DecoderArchitecture | EncoderArchitecture, q: Quantiza
 
 
 def _from_config(args: argparse.Namespace) -> _Subject:
-    model = read_config(args.config)
-    quantization = Quantization(args.quantization or model.quantization)
-    if not model.size_known and not args.weights_bytes:
+    given = Quantization(args.quantization) if args.quantization else None
+    model = _read(args, args.config, given)
+    size = args.weights_bytes or model.weights_bytes
+    if size is None:
         raise OpsError(
-            f"{args.config} does not give the size of the weight files (multimodal or of an unusual quantisation)",
-            f"{_command(args, {})} --weights-bytes N   # the sum of its *.safetensors files",
+            f"{args.config} does not give the size of the weight files (of an unusual quantisation)",
+            f"{_command(args, {})} --weights-bytes N   # the sum of its weight files",
         )
     name = args.config.name if args.config.is_dir() else str(args.config)
-    size = args.weights_bytes or _computed_bytes(model.architecture, quantization, model.dtype)
-    return _Subject(name, model.architecture, quantization, size, model.dtype, model.notes)
+    return _Subject(name, model.architecture, model.quantization, size, model.dtype, model.notes)
+
+
+def _read(args: argparse.Namespace, path: Path, given: Quantization | None = None) -> HfModel:
+    """The model of a config; what is not covered is refused with the command that makes it so, where there is one."""
+    try:
+        return read_config(path, quantization=given, like=args.like, language_only=args.language_model_only)
+    except UnsupportedModelError as error:
+        if not error.flags:
+            raise
+        flags: dict[str, str | None] = {**error.flags}
+        comment = ""
+        if nearest_one := flags.get("--quantization"):
+            flags["--weights-bytes"], comment = _sized_as(args, path, Quantization(nearest_one))
+        raise OpsError(str(error).partition("; ")[0], _command(args, flags) + comment) from error
+
+
+def _sized_as(args: argparse.Namespace, path: Path, quantization: Quantization) -> tuple[str | None, str]:
+    """The size that files of that quantisation would have, to start from."""
+    if args.weights_bytes:
+        return str(args.weights_bytes), ""
+    try:
+        model = read_config(path, quantization=quantization, like=args.like, language_only=args.language_model_only)
+    except ValueError:
+        return None, "   # and --weights-bytes N, the sum of its weight files"
+    size = _computed_bytes(model.architecture, quantization, model.dtype)
+    return str(size), "   # better: the sum of its weight files"
 
 
 def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str:
@@ -200,24 +244,40 @@ def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str
         "--max-num-seqs": args.max_num_seqs,
         "--max-num-batched-tokens": args.max_num_batched_tokens,
         "--tensor-parallel": args.tensor_parallel,
+        "--like": args.like,
+        "--dtype": args.dtype,
+        "--kv-cache-dtype": args.kv_cache_dtype,
+        "--max-loras": args.max_loras,
+        "--max-lora-rank": args.max_lora_rank,
+        "--speculative-method": args.speculative_method,
+        "--num-speculative-tokens": args.num_speculative_tokens,
+        "--draft-config": args.draft_config,
         "--vllm": args.vllm,
         "--machine": args.machine,
     } | dict(changes)
+    if "--language-model-only" in flags:
+        args = argparse.Namespace(**vars(args) | {"language_model_only": True})
+        del flags["--language-model-only"]
     words = ["ops", "fit"] + ([args.alias] if args.alias else [])
     for flag, value in flags.items():
         if value is not None:
             words += [flag] if value == "" else [flag, str(value)]
     if args.eager and "--eager" not in flags:
         words.append("--eager")
-    if args.cpu:
-        words.append("--cpu")
+    words += ["--language-model-only"] if args.language_model_only else []
+    if args.prefix_caching is not None:
+        words.append("--enable-prefix-caching" if args.prefix_caching else "--no-enable-prefix-caching")
+    words += ["--cpu"] if args.cpu else []
     return shlex.join(words)
 
 
 # --- vLLM on a GPU ------------------------------------------------------------------------------------------
 
 
-_KNOBS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "utilization", "tensor_parallel", "eager")
+_KNOBS = (
+    *("max_model_len", "max_num_seqs", "max_num_batched_tokens", "utilization", "tensor_parallel", "eager"),
+    *("kv_cache_dtype", "max_loras", "max_lora_rank", "prefix_caching"),
+)
 
 
 def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version: VllmVersion) -> Knobs:
@@ -226,8 +286,37 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
     large = False if (args.gpu or "").startswith("a100") else None
     knobs = default_knobs(gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large)
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
-    given |= {name: value for name in _KNOBS if (value := getattr(args, name)) not in (None, False)}
-    return replace(knobs, **given)
+    named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
+    given |= {name: value for name, value in named.items() if value is not None}
+    return replace(knobs, **given, speculation=_speculation(args), language_only=args.language_model_only)
+
+
+def _speculation(args: argparse.Namespace) -> Speculation | None:
+    if args.draft_config is not None and args.speculative_method not in (None, "draft"):
+        raise OpsError(
+            f"--draft-config is of a draft model, and --speculative-method is {args.speculative_method}",
+            _command(args, {"--speculative-method": "draft"}),
+        )
+    method = "draft" if args.draft_config is not None else args.speculative_method
+    if method is None:
+        if args.num_speculative_tokens is not None:
+            raise OpsError(
+                "--num-speculative-tokens guesses ahead, and nothing says how",
+                _command(args, {"--speculative-method": "ngram"}),
+            )
+        return None
+    tokens = args.num_speculative_tokens or 1
+    if method != "draft":
+        return Speculation(method, tokens)
+    if args.draft_config is None:
+        raise OpsError(
+            "a draft model guesses ahead, and nobody says which",
+            f"{_command(args, {})} --draft-config FILE   # its config.json",
+        )
+    draft = read_config(args.draft_config)
+    if not isinstance(draft.architecture, DecoderArchitecture):
+        raise OpsError(f"{args.draft_config} is no decoder, and only those guess ahead", "ops fit --help")
+    return Speculation(method, tokens, draft.architecture, draft.weights_bytes)
 
 
 def _version(args: argparse.Namespace, subject: _Subject) -> VllmVersion:
@@ -237,7 +326,9 @@ def _version(args: argparse.Namespace, subject: _Subject) -> VllmVersion:
 
 def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture) -> _Answer:
     gpu = args.gpu or "l4"
-    gpu_gib = args.gpu_memory_gib or GPU_GIB[gpu]
+    gpu_gib = args.gpu_memory_gib or CARDS[gpu].gib
+    capability = None if args.gpu_memory_gib else CARDS[gpu].capability
+    served_dtype = {"half": "float16", "auto": None}.get(args.dtype, args.dtype)
     if args.machine and (args.gpu_memory_gib or gpu != "l4"):
         raise OpsError(f"--machine {args.machine} has no such GPU", _command(args, {"--machine": None}))
     version = _version(args, subject)
@@ -252,6 +343,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
             knobs=with_knobs,
             dtype=subject.dtype,
             version=version,
+            capability=capability,
+            served_dtype=served_dtype,
         )
 
     fit = estimate(knobs)
@@ -269,6 +362,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
             knobs=knobs,
             dtype=subject.dtype,
             version=version,
+            capability=capability,
+            served_dtype=served_dtype,
         ):
             flags: dict[str, str | None] = {**remedy.flags}
             if "--gpu" in flags:
@@ -306,6 +401,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
         "requested_max_model_len": fit.requested_len,
         "max_model_len": fit.max_model_len,
         "concurrency": round(fit.concurrency, 2),
+        "startup_needed_gib": round(fit.startup.needed_gib, 2),
+        "startup_left_gib": round(fit.startup.left_gib, 2),
         "utilization": knobs.utilization,
         "max_num_seqs": knobs.max_num_seqs,
         "max_num_batched_tokens": knobs.max_num_batched_tokens,
@@ -324,6 +421,7 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
         *_bar(fit),
         "",
         f"  longest context that fits: {fit.max_model_len:,} tokens",
+        f"  start-up beside the budget: {fit.startup.needed_gib:.2f} of {fit.startup.left_gib:.2f} GiB",
         f"  utilization {knobs.utilization:g}, {knobs.max_num_seqs} sequences, {prefill}, vLLM {version.name} or later",
         *_rest(host, machine, disk, subject.notes, changes),
     ]
@@ -442,6 +540,12 @@ def _cpu_answer(
 
 
 def _encoder(args: argparse.Namespace, subject: _Subject, arch: EncoderArchitecture) -> _Answer:
+    given = "--gpu" if args.gpu else "--gpu-memory-gib" if args.gpu_memory_gib else None
+    if given:
+        raise OpsError(
+            f"{subject.name} is an encoder, which text-embeddings-inference serves on CPU here: {given} has no effect",
+            _command(args, {given: None}),
+        )
     batch = int(args.max_num_batched_tokens or subject.flags.get("max_num_batched_tokens") or _TEI_BATCH_TOKENS)
     context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
     if context > arch.max_positions:

@@ -5,7 +5,7 @@ import pytest
 from models.engines.vllm import VllmEngine
 from models.facts import Evidence, PerAudioSecond, Source, Throughput
 from models.machines import L4
-from models.memory.vllm import disk_bytes
+from models.memory.weights import disk_bytes
 from models.spec import ModelSpec
 from models.throughput import decode_step_s, price_per_mtok
 from models.weights import DecoderArchitecture, Quantization

@@ -14,11 +14,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 
+from models.hf_config import parse_config
+from models.memory.gpus import CARDS
 from models.memory.versions import vllm_version
-from models.memory.vllm import GpuFit, default_knobs, gpu_fit
+from models.memory.vllm import GpuFit, Speculation, default_knobs, gpu_fit
 from models.weights import DecoderArchitecture, Quantization
+from tests.models.hf_configs import CONFIGS
 
 AWQ, GPTQ, FP8, NONE = Quantization.AWQ, Quantization.GPTQ, Quantization.FP8, Quantization.NONE
+MXFP4 = Quantization.MXFP4
 
 
 def _arch(  # noqa: PLR0917  a row of a table
@@ -31,6 +35,7 @@ def _arch(  # noqa: PLR0917  a row of a table
     ffn: int,
     vocab: int,
     max_positions: int,
+    family: str = "",
 ) -> DecoderArchitecture:
     return DecoderArchitecture(
         parameters=int(millions * 1e6),
@@ -42,28 +47,29 @@ def _arch(  # noqa: PLR0917  a row of a table
         ffn=ffn,
         vocab=vocab,
         max_positions=max_positions,
+        family=family,
     )
 
 
 # From each model's config.json.
 ARCHITECTURES = {
-    "CodeLlama-13b": _arch(13016, 40, 40, 40, 128, 5120, 13824, 32016, 16384),
-    "Llama-2-7b": _arch(6738.4, 32, 32, 32, 128, 4096, 11008, 32000, 4096),
-    "Llama-3-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 8192),
-    "Llama-3.1-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 131072),
-    "Phi-4": _arch(14659.5, 40, 40, 10, 128, 5120, 17920, 100352, 16384),
-    "Qwen2.5-0.5B": _arch(494.0, 24, 14, 2, 64, 896, 4864, 151936, 32768),
-    "Qwen2.5-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 32768),
-    "Qwen2.5-Math-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 4096),
-    "Qwen2.5-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 32768),
-    "R1-Distill-Qwen-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 131072),
-    "Qwen2.5-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 32768),
-    "R1-Distill-Qwen-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 131072),
-    "R1-Distill-Qwen-32B": _arch(32763.9, 64, 40, 8, 128, 5120, 27648, 152064, 131072),
-    "Qwen3-4B": _arch(4022.5, 36, 32, 8, 128, 2560, 9728, 151936, 40960),
-    "Qwen3-8B": _arch(8190.7, 36, 32, 8, 128, 4096, 12288, 151936, 40960),
-    "Qwen3-14B": _arch(14768.3, 40, 40, 8, 128, 5120, 17408, 151936, 40960),
-    "Qwen3-32B": _arch(32762.1, 64, 64, 8, 128, 5120, 25600, 151936, 40960),
+    "CodeLlama-13b": _arch(13016, 40, 40, 40, 128, 5120, 13824, 32016, 16384, "llama"),
+    "Llama-2-7b": _arch(6738.4, 32, 32, 32, 128, 4096, 11008, 32000, 4096, "llama"),
+    "Llama-3-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 8192, "llama"),
+    "Llama-3.1-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 131072, "llama"),
+    "Phi-4": _arch(14659.5, 40, 40, 10, 128, 5120, 17920, 100352, 16384, "phi3"),
+    "Qwen2.5-0.5B": _arch(494.0, 24, 14, 2, 64, 896, 4864, 151936, 32768, "qwen2"),
+    "Qwen2.5-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 32768, "qwen2"),
+    "Qwen2.5-Math-1.5B": _arch(1543.7, 28, 12, 2, 128, 1536, 8960, 151936, 4096, "qwen2"),
+    "Qwen2.5-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 32768, "qwen2"),
+    "R1-Distill-Qwen-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 131072, "qwen2"),
+    "Qwen2.5-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 32768, "qwen2"),
+    "R1-Distill-Qwen-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 131072, "qwen2"),
+    "R1-Distill-Qwen-32B": _arch(32763.9, 64, 40, 8, 128, 5120, 27648, 152064, 131072, "qwen2"),
+    "Qwen3-4B": _arch(4022.5, 36, 32, 8, 128, 2560, 9728, 151936, 40960, "qwen3"),
+    "Qwen3-8B": _arch(8190.7, 36, 32, 8, 128, 4096, 12288, 151936, 40960, "qwen3"),
+    "Qwen3-14B": _arch(14768.3, 40, 40, 8, 128, 5120, 17408, 151936, 40960, "qwen3"),
+    "Qwen3-32B": _arch(32762.1, 64, 64, 8, 128, 5120, 25600, 151936, 40960, "qwen3"),
 }
 
 
@@ -85,6 +91,13 @@ class Log:
     tp: int = 1
     eager: bool = False
     starts: bool = True
+    batched: int | None = None
+    kv_dtype: str = "auto"
+    prefix_caching: bool | None = None
+    speculation: Speculation | None = None
+    weights_gib: float | None = None  # "Model loading took"
+    held_out: bool = False  # read after every constant was chosen
+    dtype: str | None = None  # --dtype, where the card takes no bfloat16
     note: str = ""
 
 
@@ -192,7 +205,8 @@ LOGS = (
         3.14,
         22880,
         max_model_len=8192,
-        note="on GKE; version not logged, wording of 0.26 or later",
+        batched=8192,
+        note="on GKE; version and batched tokens not logged: wording of 0.26 or later, and only 8,192 fit both rows",
     ),
     Log(
         "index 66305487638",
@@ -205,7 +219,8 @@ LOGS = (
         67424,
         quantization=FP8,
         max_model_len=8192,
-        note="on GKE, quantised while loading; version as above",
+        batched=8192,
+        note="on GKE, quantised while loading; version and batched tokens as above",
     ),
     Log(
         "index 69428649752",
@@ -226,6 +241,156 @@ LOGS = (
     Log("index 14319663172", "0.7.3", "Llama-3.1-8B", "A10", 22.07, 0.90, 4.60, 37696, seqs=8, starts=False),
 )
 
+# Mixtures of experts, sliding windows, layers with a state, images: read for this model, most of them before its last
+# constants; `held_out` rows after them.
+NEW_LOGS = (
+    Log(
+        "index 45665312624",
+        "0.13.0",
+        "gemma-3-1b",
+        "RTX 5090",
+        31.36,
+        0.95,
+        25.39,
+        950_864,
+        max_model_len=2048,
+        batched=8192,
+        weights_gib=1.9148,
+    ),
+    Log(
+        "index 55770092662",
+        "0.22.0",
+        "Qwen3.5-4B",
+        "L40S",
+        44.39,
+        0.50,
+        11.11,
+        141_107,
+        max_model_len=1024,
+        batched=8192,
+        prefix_caching=False,
+        weights_gib=8.61,
+    ),
+    Log(
+        "issue 16",
+        "0.7.3",
+        "Qwen2.5-VL-3B",
+        "RTX 5090",
+        31.37,
+        0.90,
+        16.90,
+    ),
+    Log(
+        "index 54540076871",
+        "0.23.0",
+        "Qwen3.5-4B",
+        "24 GB card",
+        23.55,
+        0.90,
+        10.21,
+        235_706,
+        max_model_len=4096,
+        weights_gib=8.61,
+        note="total of a 24 GB card of the host's kind, not logged",
+        held_out=True,
+    ),
+    Log(
+        "index 51781852921",
+        "0.19.0",
+        "Qwen3.5-9B",
+        "48 GB card",
+        44.39,
+        0.90,
+        20.27,
+        165_792,
+        batched=8192,
+        weights_gib=17.66,
+        note="total derived from the logged utilization that the graph estimate is worth",
+        held_out=True,
+    ),
+    Log(
+        "index 69561739248, study 15",
+        "0.29.0",
+        "Qwen3-30B-A3B-FP8",
+        "L4",
+        22.03,
+        0.85,
+        9.2,
+        401_776,
+        quantization=FP8,
+        max_model_len=8192,
+        tp=4,
+        prefix_caching=False,
+        weights_gib=7.4,
+    ),
+    Log(
+        "index 69561739248, study 15",
+        "0.29.0",
+        "Qwen3-30B-A3B-FP8",
+        "L4",
+        22.03,
+        0.88,
+        9.0,
+        None,
+        quantization=FP8,
+        max_model_len=8192,
+        seqs=768,
+        tp=4,
+        prefix_caching=False,
+    ),
+)
+
+
+# Starts that ran out of memory after their KV cache was allocated, in the sampler's warm-up.
+DEATHS = (
+    Log("issue 16", "0.22.0", "Qwen2.5-7B", "A10G", 22.06, 0.95, seqs=1000, batched=2048, starts=False),
+    Log("index 57095891156", "0.12.0", "Qwen2.5-0.5B", "T4", 14.57, 0.90, dtype="float16", starts=False),
+    Log("llm-d#787", "0.11.0", "Qwen3-32B", "H100", 79.18, 0.95, tp=2, starts=False),
+)
+
+
+@dataclass(frozen=True)
+class CacheLog:
+    """What a logged KV cache holds in tokens: how vLLM cut it, whatever the rest of the start took."""
+
+    source: str
+    version: str
+    model: str  # key of CONFIGS
+    kv_gib: float
+    tokens: int
+    max_model_len: int
+    kv_dtype: str = "auto"
+    tp: int = 1
+    prefix_caching: bool | None = None
+    speculation: Speculation | None = None
+
+
+CACHES = (
+    CacheLog("index 45665312624", "0.13.0", "gemma-3-1b", 25.39, 950_864, 2048),
+    CacheLog("index 60541554332", "0.11", "gpt-oss-20b", 35.64, 3_114_144, 131_072, tp=4),
+    CacheLog("index 55770092662", "0.22.0", "Qwen3.5-4B", 11.11, 141_107, 1024),
+    CacheLog("index 54540076871", "0.23.0", "Qwen3.5-4B", 10.21, 235_706, 4096),
+    CacheLog("index 51781852921", "0.19.0", "Qwen3.5-9B", 20.27, 165_792, 262_144),
+    CacheLog("index 55002292133", "0.19.0", "Qwen3.5-9B", 6.56, 53_328, 4096),
+    CacheLog("index 52377383460", "0.20.0", "Qwen3.6-35B-A3B", 2.95, 75_456, 65_536, "fp8_e4m3"),
+    CacheLog("club-3090#612", "0.24.0", "Qwen3.6-35B-A3B", 5.98, 567_978, 131_072, "fp8", prefix_caching=True),
+    CacheLog("club-3090#652", "0.24.0", "Qwen3.6-35B-A3B", 6.01, 569_878, 131_072, "fp8", prefix_caching=True),
+    CacheLog(
+        "club-3090#142",
+        "0.21.0",
+        "Qwen3.6-27B",
+        11.08,
+        623_873,
+        262_144,
+        "fp8_e5m2",
+        tp=2,
+        prefix_caching=True,
+        speculation=Speculation("mtp", 3),
+    ),
+    CacheLog("index 69561739248", "0.29.0", "Qwen3-30B-A3B-FP8", 9.2, 401_776, 8192, tp=4),
+    CacheLog("index 57978845466", "0.19.1", "Qwen3-8B", 19.36, 140_960, 40_960),
+)
+
 
 @dataclass(frozen=True)
 class WeightLog:
@@ -239,6 +404,12 @@ class WeightLog:
 
 
 WEIGHTS = (
+    WeightLog("index 59866590576", "Qwen3-30B-A3B", 56.93),
+    WeightLog("index 24380635241", "gpt-oss-20b", 13.715, MXFP4),
+    WeightLog("index 45665312624", "gemma-3-1b", 1.915),
+    WeightLog("index 55770092662", "Qwen3.5-4B", 8.61),
+    WeightLog("index 51781852921", "Qwen3.5-9B", 17.66),
+    WeightLog("index 69561739248", "Qwen3-30B-A3B-FP8", 7.4, FP8, tp=4),
     WeightLog("vllm#10517", "Llama-3.1-8B", 14.99),
     WeightLog("vllm PR#10511", "Llama-3-8B", 14.96),
     WeightLog("vLLM 0.22.1 log, by the project", "Qwen2.5-7B", 5.29, AWQ),
@@ -256,9 +427,34 @@ WEIGHTS = (
 )
 
 
+def architecture(model: str) -> DecoderArchitecture:
+    """Of a row's model."""
+    if model in ARCHITECTURES:
+        return ARCHITECTURES[model]
+    found = parse_config(CONFIGS[model]).architecture
+    assert isinstance(found, DecoderArchitecture)
+    return found
+
+
+def file_bytes(model: str) -> int | None:
+    """Size of a model's files, where its config.json is kept."""
+    return parse_config(CONFIGS[model]).weights_bytes if model in CONFIGS else None
+
+
+def capability(log: Log) -> tuple[int, int]:
+    """Of a row's card: of Ada where the log names only its size."""
+    name = log.gpu.lower().replace(" ", "")
+    return next(
+        (card.capability for key, card in CARDS.items() if name.startswith(key.split("-")[0])), _OTHER.get(name, (8, 9))
+    )
+
+
+_OTHER = {"rtx2060": (7, 5), "h20": (9, 0), "a10": (8, 6)}
+
+
 def predict(log: Log) -> GpuFit:
     """What the memory model says of a logged start, from what the log says of its flags."""
-    arch = ARCHITECTURES[log.model]
+    arch = architecture(log.model)
     version = vllm_version(log.version)
     knobs = default_knobs(
         log.gpu_gib,
@@ -273,14 +469,20 @@ def predict(log: Log) -> GpuFit:
         utilization=log.utilization,
         tensor_parallel=log.tp,
         eager=log.eager,
+        max_num_batched_tokens=log.batched or knobs.max_num_batched_tokens,
+        kv_cache_dtype=log.kv_dtype,
+        prefix_caching=log.prefix_caching,
+        speculation=log.speculation,
     )
     return gpu_fit(
         arch,
         quantization=log.quantization,
-        weights_bytes=None,
+        weights_bytes=file_bytes(log.model),
         gpu_gib=log.gpu_gib,
         knobs=knobs,
         version=version,
+        capability=capability(log),
+        served_dtype=log.dtype or ("float16" if capability(log) < (8, 0) else None),
     )
 
 
@@ -299,7 +501,7 @@ def table() -> str:
         "| model | GPU | vLLM | logged KV cache | predicted | error | starts, predicted | source |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for log in sorted(LOGS, key=lambda log: (log.model, log.gpu_gib)):
+    for log in sorted((*LOGS, *NEW_LOGS), key=lambda log: (log in NEW_LOGS, log.model, log.gpu_gib)):
         fit = predict(log)
         logged = f"{log.kv_gib:.2f} GiB" if log.kv_gib is not None else f"{log.tokens:,} tokens"
         predicted = f"{fit.kv_cache_gib:.2f} GiB" if log.kv_gib is not None else f"{fit.kv_cache_tokens:,} tokens"
@@ -308,7 +510,7 @@ def table() -> str:
         verdict = f"{'yes' if log.starts else 'no'}, {'yes' if fit.fits else 'no'}"
         lines.append(
             f"| {model} | {gpu} at {log.utilization:g} | {log.version} | {logged} | {predicted} "
-            f"| {error(log):+.1%} | {verdict} | {log.source} |"
+            f"| {error(log):+.1%} | {verdict} | {log.source}{', held out' if log.held_out else ''} |"
         )
     return "\n".join(lines)
 

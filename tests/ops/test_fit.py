@@ -241,13 +241,17 @@ def test_a_number_beyond_any_machine_is_refused_and_the_largest_one_is_no_traceb
     assert run(alias, flag, 10**15) in (0, 2)
 
 
-def test_a_multimodal_config_asks_for_the_size_of_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_unknown_encoder_of_images_is_left_out_or_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "some_vl", "text_config": QWEN_32B}), encoding="utf-8")
     assert run("--config", file) == 2
-    assert "--weights-bytes" in capsys.readouterr().err
-    _, found = answer(capsys, "--config", file, "--weights-bytes", 2**33)
-    assert "multimodal" in found["notes"][0]
+    told = capsys.readouterr().err
+    assert "some_vl" in told
+    assert f"ops fit --config {file} --language-model-only" in told
+    _, found = answer(capsys, "--config", file, "--language-model-only")
+    assert "--language-model-only" in found["notes"][0]
 
 
 def test_a_gguf_file_on_cpu_needs_its_file_its_cache_and_a_buffer(

@@ -1,0 +1,88 @@
+"""GPUs as vLLM sees them: the memory that it prints, and what their compute capability lets them run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.machines import GPUS
+from models.memory.versions import VllmVersion
+from models.weights import Quantization
+
+
+@dataclass(frozen=True)
+class Card:
+    """One model of GPU."""
+
+    gib: float  # total memory as vLLM prints it
+    capability: tuple[int, int]  # of CUDA, (8, 9)
+
+
+def needs_flashinfer(capability: tuple[int, int]) -> bool:
+    """Whether attention runs on FlashInfer, whose workspace is allocated after the KV cache."""
+    return capability < (8, 0) or capability[0] == 10
+
+
+# Memory: L4 from the machine table, the others from logs in tests/models/vllm_logs.py. Capabilities: NVIDIA's list.
+CARDS = {gpu.name.removeprefix("nvidia-"): Card(gpu.usable_gib, gpu.capability) for gpu in GPUS.values()} | {
+    "t4": Card(14.56, (7, 5)),
+    "v100-32gb": Card(31.74, (7, 0)),
+    "a10g": Card(22.06, (8, 6)),
+    "rtx3090": Card(23.57, (8, 6)),
+    "rtx4090": Card(23.53, (8, 9)),
+    "rtx5090": Card(31.36, (12, 0)),
+    "a100-40gb": Card(39.49, (8, 0)),
+    "l40s": Card(44.39, (8, 9)),
+    "a100-80gb": Card(79.15, (8, 0)),
+    "h100": Card(79.18, (9, 0)),
+}
+GPU_GIB = {name: card.gib for name, card in CARDS.items()}
+
+# Lowest capability of a kernel that vLLM has for it: `get_min_capability` of its quantisation classes.
+_LOWEST = {
+    Quantization.AWQ: (7, 5),
+    Quantization.GPTQ: (7, 5),
+    Quantization.FP8: (7, 5),
+    Quantization.INT8: (7, 5),
+    Quantization.MXFP4: (8, 0),
+    Quantization.NVFP4: (7, 5),
+    Quantization.BITSANDBYTES: (7, 0),
+    Quantization.GGUF: (6, 0),
+}
+_AMPERE = (8, 0)
+
+
+def _name(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}"
+
+
+def check_card(
+    capability: tuple[int, int],
+    *,
+    quantization: Quantization,
+    served_dtype: str,
+    version: VllmVersion,
+    family: str = "",
+) -> None:
+    """Raise ValueError with the remedy for what a card of that capability cannot run, whatever its memory."""
+    if served_dtype == "bfloat16" and capability < _AMPERE:
+        way_out = (
+            f"{family} overflows in float16; give --gpu l4 or another card of 8.0 or later"
+            if family in FLOAT32_OR_BFLOAT16
+            else "give --dtype float16"
+        )
+        raise ValueError(
+            f"bfloat16 needs a GPU of compute capability 8.0 and this one has {_name(capability)}, so vLLM refuses "
+            f"--dtype bfloat16; {way_out}"
+        )
+    lowest = _LOWEST.get(quantization, (0, 0))
+    if quantization in (Quantization.FP8, Quantization.NVFP4) and not version.marlin_on_turing:
+        lowest = _AMPERE
+    if capability < lowest:
+        raise ValueError(
+            f"{quantization} weights need a GPU of compute capability {_name(lowest)} and this one has "
+            f"{_name(capability)}, so vLLM refuses to start; give --gpu l4 or another card of {_name(lowest)} or later"
+        )
+
+
+# `_FLOAT16_NOT_SUPPORTED_MODELS` in vllm/config/model.py.
+FLOAT32_OR_BFLOAT16 = frozenset({"gemma2", "gemma3", "gemma3_text", "plamo2", "glm4"})

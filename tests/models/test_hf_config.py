@@ -1,0 +1,264 @@
+"""What a config.json is read as, and what is refused by name instead of being guessed at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.hf_config import UnsupportedModelError, parse_config, read_config
+from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
+from tests.models.hf_configs import CONFIGS
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "max_position_embeddings": 131_072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
+}
+
+
+def decoder_of(**changes: Any) -> DecoderArchitecture:
+    arch = parse_config(LLAMA | changes).architecture
+    assert isinstance(arch, DecoderArchitecture)
+    return arch
+
+
+def test_a_llama_config_gives_the_published_architecture() -> None:
+    arch = decoder_of()
+    assert arch.parameters == pytest.approx(8.03e9, rel=0.001)
+    assert (arch.head_dim, arch.kv_heads, arch.max_positions) == (128, 8, 131_072)
+
+
+def test_head_dim_is_read_where_given_and_derived_where_not() -> None:
+    assert decoder_of(head_dim=256).head_dim == 256
+    assert decoder_of(num_attention_heads=64, num_key_value_heads=8).head_dim == 64
+
+
+def test_tied_embeddings_count_once() -> None:
+    untied, tied = decoder_of(), decoder_of(tie_word_embeddings=True)
+    assert untied.parameters - tied.parameters == 128_256 * 4096
+
+
+def test_yarn_lengthens_the_original_context() -> None:
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
+    assert decoder_of(rope_scaling=scaling, max_position_embeddings=32_768).max_positions == 131_072
+
+
+def test_without_kv_heads_every_head_has_its_own() -> None:
+    assert decoder_of(num_key_value_heads=None).kv_heads == 32
+
+
+def test_a_sliding_window_is_a_window_where_the_family_uses_it() -> None:
+    (layers,) = decoder_of(model_type="mistral", sliding_window=4096).cache
+    assert (layers.attention, layers.window, layers.layers) == ("sliding", 4096, 32)
+    assert not decoder_of(model_type="mistral", sliding_window=4096, use_sliding_window=False).cache
+    assert not decoder_of(model_type="qwen2", sliding_window=4096).cache
+
+
+@pytest.mark.parametrize(
+    ("quantized", "expected", "known"),
+    [
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, Quantization.AWQ, True),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, Quantization.GPTQ, True),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, Quantization.GPTQ, True),
+        ({"quant_method": "gptq", "bits": 5, "group_size": 128}, Quantization.GPTQ, False),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, Quantization.BITSANDBYTES, True),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False}, Quantization.INT8, True),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, Quantization.NVFP4, True),
+        ({"quant_method": "gguf"}, Quantization.GGUF, False),
+        ({"quant_method": "fp8"}, Quantization.FP8, True),
+        ({"quant_method": "compressed-tensors", "format": "float-quantized"}, Quantization.FP8, False),
+        ({"quant_method": "compressed-tensors", "format": "pack-quantized"}, Quantization.GPTQ, False),
+    ],
+)
+def test_the_quantisation_is_read_from_the_config(
+    quantized: dict[str, Any], expected: Quantization, known: bool
+) -> None:
+    model = parse_config(LLAMA | {"quantization_config": quantized})
+    assert (model.quantization, model.size_known) == (expected, known)
+
+
+@pytest.mark.parametrize("nested", ["text_config", "llm_config", "language_config", "thinker_config"])
+def test_a_multimodal_config_of_an_unknown_encoder_is_refused_by_name(nested: str) -> None:
+    config = {"model_type": "some_vl", "torch_dtype": "bfloat16", nested: LLAMA, "vision_config": {"depth": 2}}
+    with pytest.raises(UnsupportedModelError, match=f"'some_vl'.*{nested}.*--language-model-only") as refused:
+        parse_config(config)
+    assert refused.value.flags == {"--language-model-only": ""}
+    model = parse_config(config, language_only=True)
+    assert model.architecture == decoder_of()
+    assert "--language-model-only" in model.notes[0]
+
+
+@pytest.mark.parametrize(
+    "part", ["vision_config", "audio_config", "vision_tower", "mm_vision_tower", "visual", "img_processor"]
+)
+@pytest.mark.parametrize("family", ["llama", "minicpmv", "dots_ocr"])
+def test_a_multimodal_config_whose_text_model_lies_flat_is_refused_too(part: str, family: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"'{family}'.*{part}"):
+        parse_config(LLAMA | {"model_type": family, part: {}})
+
+
+def test_images_and_sound_together_are_refused_where_only_images_are_known() -> None:
+    with pytest.raises(UnsupportedModelError, match="sound"):
+        parse_config(CONFIGS["gemma-4-26B-A4B"] | {"audio_config": {"hidden_size": 1024}})
+
+
+@pytest.mark.parametrize("family", ["", "mamba", "llama4_text", "phi3small", "jamba", "t5", "gemma3n_text"])
+def test_a_family_that_nobody_knows_is_refused_and_judged_as_another_on_the_user_s_word(family: str) -> None:
+    config = LLAMA | {"model_type": family, "architectures": ["SomeForCausalLM"]}
+    with pytest.raises(UnsupportedModelError, match="--like llama") as refused:
+        parse_config(config)
+    assert refused.value.flags == {"--like": "llama"}
+    model = parse_config(config, like="llama")
+    assert model.architecture == decoder_of()
+    assert "on your word" in model.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "nearest"),
+    [("hqq", "awq"), ("torchao", "awq"), ("quark", "awq"), ("modelopt", "awq"), ("something", "awq"), ("", "awq")],
+)
+def test_an_unknown_quantisation_is_refused_and_the_advice_works(method: str, nearest: str) -> None:
+    config = LLAMA | {"quantization_config": {"quant_method": method}}
+    with pytest.raises(UnsupportedModelError, match="--quantization and --weights-bytes of the nearest one") as refused:
+        parse_config(config)
+    assert refused.value.flags["--quantization"] == nearest
+    model = parse_config(config, quantization=Quantization(nearest))
+    assert (model.quantization, model.weights_bytes) == (Quantization.AWQ, None)
+
+
+def test_a_bert_config_is_an_encoder() -> None:
+    config = {
+        "model_type": "bert",
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "vocab_size": 30_522,
+        "max_position_embeddings": 512,
+    }
+    arch = parse_config(config).architecture
+    assert isinstance(arch, EncoderArchitecture)
+    assert arch.parameters == pytest.approx(109e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_local_experts": 8}, "mixture of experts"),
+        ({"n_routed_experts": 64}, "mixture of experts"),
+        ({"kv_lora_rank": 512}, "MLA"),
+        ({"is_encoder_decoder": True}, "encoder-decoder"),
+        ({"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
+        ({"mamba_d_state": 16}, "state-space"),
+        ({"full_attention_interval": 4}, "linear attention"),
+        ({"linear_num_value_heads": 32}, "linear attention"),
+        ({"layer_types": ["chunked_attention", "full_attention"]}, "chunked_attention"),
+    ],
+    ids=str,
+)
+def test_what_the_model_does_not_cover_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=reason):
+        parse_config(LLAMA | change)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "hidden_size",
+        "intermediate_size",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "vocab_size",
+    ],
+)
+def test_a_missing_key_is_named(key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        parse_config({name: value for name, value in LLAMA.items() if name != key})
+
+
+@pytest.mark.parametrize("value", ["32", 0, -1, 2.5, True, []], ids=repr)
+def test_a_broken_number_is_named_with_its_key(value: Any) -> None:
+    with pytest.raises(ValueError, match="num_hidden_layers"):
+        parse_config(LLAMA | {"num_hidden_layers": value})
+
+
+def test_kv_heads_that_do_not_divide_the_heads_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 KV heads"):
+        parse_config(LLAMA | {"num_key_value_heads": 5})
+
+
+@pytest.mark.parametrize(("content", "reason"), [("{", "no JSON"), ("[]", "no JSON object"), ("\ufeff", "no JSON")])
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=reason):
+        read_config(file)
+
+
+def test_a_directory_is_read_for_its_config(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
+    assert read_config(tmp_path).architecture == decoder_of()
+
+
+def test_gemma_3_has_the_positions_that_it_says_whatever_its_scaling() -> None:
+    scaled = CONFIGS["gemma-3-1b"] | {
+        "max_position_embeddings": 131_072,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    }
+    assert parse_config(scaled).architecture.max_positions == 131_072
+
+
+def test_a_nested_gemma_3_takes_the_defaults_of_its_class_and_its_sliding_layers() -> None:
+    text = {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10_240, "num_hidden_layers": 34}
+    text |= {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}
+    model = parse_config({"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 1152}})
+    arch = model.architecture
+    assert isinstance(arch, DecoderArchitecture)
+    assert [(layers.attention, layers.layers) for layers in arch.cache] == [("sliding", 29), ("full", 5)]
+    assert model.weights_bytes == pytest.approx(8.6e9, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("Qwen3-30B-A3B", 61.06e9),
+        ("gpt-oss-20b", 13.76e9),
+        ("Qwen3.5-4B", 9.32e9),
+        ("DeepSeek-V2-Lite", 31.41e9),
+        ("Qwen2.5-VL-3B", 7.51e9),
+        ("gemma-4-26B-A4B", 51.61e9),
+        ("whisper-large-v3", 3.09e9),
+        ("Mistral-Small-3.2", 48.02e9),
+    ],
+)
+def test_the_files_of_published_models_have_the_size_that_their_configs_give(name: str, size: float) -> None:
+    assert parse_config(CONFIGS[name]).weights_bytes == pytest.approx(size, rel=0.01)
+
+
+@pytest.mark.parametrize("family", ["modernbert", "nomic_bert", "new", "deberta-v2", "xlm-roberta"])
+def test_encoders_of_other_names_have_no_kv_cache(family: str) -> None:
+    config = {"model_type": family, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+    config |= {"num_hidden_layers": 12, "vocab_size": 30_522, "max_position_embeddings": 512}
+    assert isinstance(parse_config(config).architecture, EncoderArchitecture)
+
+
+def test_what_a_quantiser_leaves_out_stays_in_half_precision() -> None:
+    ignored = {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0.self_attn.q_proj", "lm_head"]}
+    every = {"quant_method": "fp8"}
+    some, all_of_it = (parse_config(LLAMA | {"quantization_config": q}).weights_bytes for q in (ignored, every))
+    assert some is not None
+    assert all_of_it is not None
+    one_layer = 4096 * 128 * (2 * 32 + 2 * 8)
+    assert some - all_of_it == pytest.approx(one_layer, rel=0.001)
