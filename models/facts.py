@@ -111,11 +111,31 @@ class Evaluation(Spec):
     result: str  # "HumanEval 18/20 = 90 % (gate: 70 %)"
 
 
+class Load(Spec):
+    """Which requests a figure of speed holds for: their lengths, and how many at once."""
+
+    prompt_tokens: int = Field(gt=0)
+    output_tokens: int = Field(ge=0)  # 0: they are read only
+    streams: int | None = Field(default=None, gt=0)  # requests at once; None: not said
+
+    @property
+    def told(self) -> str:
+        """In a few words: "1,024 + 128 tokens, 64 at once"."""
+        lengths = " + ".join(f"{n:,}" for n in (self.prompt_tokens, self.output_tokens) if n)
+        return f"{lengths} tokens{f', {self.streams:,} at once' if self.streams else ''}"
+
+
 class Throughput(Spec):
-    """Tokens a second of one replica under load, read and written together: see models/throughput.py."""
+    """Tokens a second of one replica under a load, read and written together: see models/throughput.py."""
 
     tokens_per_second: float = Field(gt=0)
+    at: Load
     source: Source
+
+    @property
+    def told(self) -> str:
+        """How far it may be trusted, and what it holds for: "assumed; 1,024 + 128 tokens, 64 at once"."""
+        return f"{self.source.evidence.value}; {self.at.told}"
 
 
 class Licence(Spec):

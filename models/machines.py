@@ -20,13 +20,11 @@ class Gpu:
 
     name: str  # value of ACCELERATOR_LABEL, e.g. "nvidia-l4"
     usable_gib: float  # what vLLM sees as total memory, below the nominal figure
-    bandwidth_gb_s: float  # of its memory, 1e9 bytes a second
-    half_tflops: float  # dense float16 and bfloat16
     capability: tuple[int, int]  # of CUDA: which dtypes and kernels it runs (models/memory/gpus.py)
 
 
-# vLLM prints 22.03 GiB of an L4's nominal 24 GB (nvidia-smi: 23034 MiB with ECC on). Rates: NVIDIA's data sheet.
-L4 = Gpu(name="nvidia-l4", usable_gib=22.03, bandwidth_gb_s=300, half_tflops=121, capability=(8, 9))
+# vLLM prints 22.03 GiB of an L4's nominal 24 GB (nvidia-smi: 23034 MiB with ECC on).
+L4 = Gpu(name="nvidia-l4", usable_gib=22.03, capability=(8, 9))
 GPUS = {gpu.name: gpu for gpu in (L4,)}
 
 

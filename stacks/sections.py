@@ -17,6 +17,8 @@ from models.facts import Evidence, Source, Throughput
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
 from models.prices import Item
 from models.spec import ModelSpec
+from models.tasks import TASKS
+from models.throughput import usual
 from stacks.problems import did_you_mean, near
 
 # --- values as config has them: strings, or what a JSON object holds -----------------------------------------
@@ -298,8 +300,11 @@ class RunsHere(Overrides):
         if context is not None:
             changed["context"] = context
         if self.tokens_per_second is not None:
-            source = Source(facts="throughput", where="tokensPerSecond of the stack", evidence=Evidence.REPORTED)
-            changed["throughput"] = Throughput(tokens_per_second=self.tokens_per_second, source=source)
+            changed["throughput"] = Throughput(
+                tokens_per_second=self.tokens_per_second,
+                at=usual(context or spec.context, generates=TASKS[spec.task].generates),
+                source=Source(facts="throughput", where="tokensPerSecond of the stack", evidence=Evidence.REPORTED),
+            )
         return spec.model_copy(update=changed) if changed else spec
 
 

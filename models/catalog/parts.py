@@ -65,6 +65,13 @@ def awq(base: str, *, revision: str | None, bytes_on_disk: int) -> Weights:
     )
 
 
+def onnx(base: str, *, revision: str | None, bytes_on_disk: int) -> Weights:
+    """float32 weights for ONNX Runtime, which text-embeddings-inference starts on CPU where it finds them."""
+    files = ("onnx/model.onnx", "*.json", "vocab.txt")
+    stored = safetensors(base, revision=revision, bytes_on_disk=bytes_on_disk, dtype="float32", files=files)
+    return stored.model_copy(update={"format": "onnx"})
+
+
 def licence(name: str, where: str, evidence: Evidence, *, commercial_use: bool = True) -> Licence:
     """A licence, read at `where`."""
     return Licence(

@@ -13,7 +13,7 @@ from models.engines.base import CpuEngine, Refusal, Sizing
 from models.facts import Image, Throughput
 from models.memory.tei import encoder_gib
 from models.needs import LOGS_GIB, TMP_GIB, Needs
-from models.throughput import assumed, cpu_tokens_per_second
+from models.throughput import assumed, cpu_tokens_per_second, usual
 from models.weights import EncoderArchitecture, Weights
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class TeiEngine(CpuEngine):
         return cold_start(weights.bytes_on_disk, self.images, node_s=CPU_NODE_S, start_s=_START_S)
 
     def assumed_throughput(self, spec: ModelSpec) -> Throughput | None:
-        return assumed(cpu_tokens_per_second(encoder(spec)[1], self.cpu), "operations a token on the cores requested")
+        weights, arch = encoder(spec)
+        onnx = weights.format == "onnx"
+        rate = cpu_tokens_per_second(arch, self.cpu, onnx=onnx)
+        how = f"operations a token on the cores requested, {'ONNX Runtime' if onnx else 'candle'}"
+        return assumed(rate, usual(spec.context, generates=False), how)
 
     def refusals(self, spec: ModelSpec) -> Iterator[Refusal]:
         """It cuts what does not fit its batch, and says nothing (router/src/main.rs from 1.8.3)."""

@@ -16,7 +16,7 @@ from models.memory.remedies import Remedy, remedies
 from models.memory.versions import VllmVersion, vllm_version
 from models.memory.vllm import GpuFit, Knobs, gpu_fit
 from models.needs import LOGS_GIB, TMP_GIB, Needs
-from models.throughput import assumed, gpu_tokens_per_second
+from models.throughput import RATES, Machine, Work, assumed, most_streams, speed, usual, work
 from models.weights import DecoderArchitecture, Quantization, Weights
 
 if TYPE_CHECKING:
@@ -91,17 +91,16 @@ class VllmEngine(Engine):
         return cold_start(weights.bytes_on_disk, self.images, node_s=GPU_NODE_S, start_s=GPU_START_S)
 
     def assumed_throughput(self, spec: ModelSpec) -> Throughput | None:
-        fit = self.fit(spec)
-        rate = gpu_tokens_per_second(
-            decoder(spec)[1],
-            GPUS[self.accelerator],
-            weights_gib=fit.weights_gib,
-            kv_cache_tokens=fit.kv_cache_tokens,
-            max_num_seqs=self.max_num_seqs,
-            context=spec.context,
-            gpus=self.gpus,
-        )
-        return assumed(rate, "roofline of memory bandwidth and compute, full batch")
+        load = usual(spec.context)
+        streams = most_streams(load, kv_cache_tokens=self.fit(spec).kv_cache_tokens, max_num_seqs=self.max_num_seqs)
+        full = speed(*self._served_on(spec), load, streams)
+        return assumed(full.total_per_s, full.load, "a full batch: weights and KV cache read, prompts computed, host")
+
+    def _served_on(self, spec: ModelSpec) -> tuple[Work, Machine]:
+        weights, arch = decoder(spec)
+        task = work(arch, weights.quantization, weights_gib=self.fit(spec).weights_gib * self.gpus)
+        rates = RATES[self.accelerator.removeprefix("nvidia-")]
+        return task, Machine(rates, gpus=self.gpus, chunk=self.max_num_batched_tokens)
 
     def refusals(self, spec: ModelSpec) -> Iterator[Refusal]:
         arch = decoder(spec)[1]

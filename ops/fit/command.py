@@ -14,12 +14,12 @@ import reprlib
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models.engines.base import Sizing
-from models.facts import GIB
+from models.facts import GIB, Throughput
 from models.hf_config import HfModel, UnsupportedModelError, read_config
 from models.hf_families import DECODERS, ENCODERS
 from models.machines import G2_MACHINES, SYSTEM_MACHINES, Machine
@@ -33,6 +33,8 @@ from models.memory.vllm import KV_CACHE_DTYPES, GpuFit, Knobs, Speculation, defa
 from models.memory.weights import disk_bytes
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from ops.errors import OpsError
+from ops.fit import speed
+from ops.fit.profiles import TO_COPY, profile_lines, profiles_here
 from ops.wrapping import folded, width
 from stacks.problems import Problem, did_you_mean, nearest
 
@@ -93,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="costs where layers keep a state; default: as the version does",
     )
     flags.add_argument("--language-model-only", action="store_true", help="without an encoder of images or sound")
+    speed.add_arguments(parser, _positive)
     parser.add_argument("--vllm", metavar="VERSION", help="default: the catalog's, 0.23.0")
     parser.add_argument("--machine", choices=list(_MACHINES), help="default: the smallest that holds it")
     parser.add_argument("--format", choices=["text", "json"], default="text")
@@ -111,10 +114,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _on_screen(text: str) -> str:
-    """As wide as the terminal; commands, which are to be copied, as long as they are."""
+    """As wide as the terminal; what is to be copied, which stands further in, as long as it is."""
     columns = width()
-    lines = text.splitlines()
-    return "\n".join(line if line.strip().startswith("ops ") else folded(line, columns) for line in lines)
+    return "\n".join(line if line.startswith(TO_COPY) else folded(line, columns) for line in text.splitlines())
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class _Subject:
     flags: Mapping[str, int | float | bool | str] = field(default_factory=dict[str, "int | float | bool | str"])
     sizing: Sizing | None = None  # of a catalog entry: its engine's; None: what the architecture suggests
     stated_gib: float | None = None  # host memory, where an engine states it and no model of memory computes it
+    throughput: Throughput | None = None  # of a catalog entry: measured, or on CPU assumed
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
         flags=spec.engine.flags(spec),
         sizing=spec.engine.sizing,
         stated_gib=needs.gib if needs and spec.engine.sizing is None else None,
+        throughput=spec.throughput if spec.gpus else spec.expected_throughput,
     )
 
 
@@ -252,6 +256,9 @@ def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str
         "--speculative-method": args.speculative_method,
         "--num-speculative-tokens": args.num_speculative_tokens,
         "--draft-config": args.draft_config,
+        "--prompt-tokens": args.prompt_tokens,
+        "--output-tokens": args.output_tokens,
+        "--profiles": args.profiles,
         "--vllm": args.vllm,
         "--machine": args.machine,
     } | dict(changes)
@@ -370,6 +377,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
                 flags["--gpu-memory-gib"] = None
             if not flags.keys().isdisjoint({"--gpu", "--tensor-parallel"}):
                 flags["--machine"] = None
+            if "--max-model-len" in flags:
+                flags |= dict.fromkeys(speed.REQUEST)  # which would not fit into it
             changes.append(
                 {
                     "what": remedy.what,
@@ -385,6 +394,18 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
     place += f"{gpu_gib:g} GiB GPU" if args.gpu_memory_gib else gpu.upper()
     reason = fit.reason if host_fits else _lacking(args, host)
     disk = disk_gib(subject.weights_bytes)
+    fast = speed.computed(
+        args,
+        arch,
+        subject.quantization,
+        gpu=None if args.gpu_memory_gib else gpu,
+        fit=fit,
+        knobs=knobs,
+        node=machine,
+        command=_command,
+    )
+    known = speed.of_entry(subject.throughput)
+    profiles = profiles_here(args.profiles, knobs.tensor_parallel) if args.profiles else []
     answer: dict[str, Json] = {
         "model": subject.name,
         "fits": fits,
@@ -410,6 +431,9 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
         "host_ram_gib": host,
         "machine": machine.name if machine else None,
         "disk_gib": disk,
+        "speed": fast.json,
+        "throughput": known.json,
+        "profiles": [asdict(profile) for profile in profiles],
         "notes": list(subject.notes),
         "remedies": list[Json](changes),
     }
@@ -423,6 +447,9 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
         f"  longest context that fits: {fit.max_model_len:,} tokens",
         f"  start-up beside the budget: {fit.startup.needed_gib:.2f} of {fit.startup.left_gib:.2f} GiB",
         f"  utilization {knobs.utilization:g}, {knobs.max_num_seqs} sequences, {prefill}, vLLM {version.name} or later",
+        *fast.lines,
+        *known.lines,
+        *profile_lines(profiles),
         *_rest(host, machine, disk, subject.notes, changes),
     ]
     return _Answer(fits, answer, "\n".join(lines))
@@ -493,7 +520,7 @@ def _rest(
     lines += [f"  note: {note}" for note in notes]
     if changes:
         lines += ["", "  nearest changes that fit:"]
-        lines += [f"    {change['what']}:\n      {change['command']}" for change in changes]
+        lines += [f"    {change['what']}:\n{TO_COPY}{change['command']}" for change in changes]
     return lines
 
 
@@ -503,6 +530,7 @@ def _rest(
 def _cpu_answer(
     args: argparse.Namespace, subject: _Subject, host: float, parts: Mapping[str, float], context: int
 ) -> _Answer:
+    speed.refuse_on_cpu(args, _command)
     fits, machine = _place(args, host, list(SYSTEM_MACHINES.values()))
     fits = fits and machine is not None
     disk = disk_gib(subject.weights_bytes)
@@ -514,6 +542,7 @@ def _cpu_answer(
     else:
         reason = f"{machine.name} leaves {machine.pod_gib:.1f} GiB for pods"
     kv = parts.get("kv_cache_gib", 0.0)
+    known = speed.of_entry(subject.throughput)
     answer: dict[str, Json] = {
         "model": subject.name,
         "fits": fits,
@@ -525,6 +554,7 @@ def _cpu_answer(
         "host_ram_gib": host,
         "machine": machine.name if machine else None,
         "disk_gib": disk,
+        "throughput": known.json,
         "notes": list(subject.notes),
         "remedies": list[Json](changes),
     }
@@ -534,6 +564,7 @@ def _cpu_answer(
         "",
         *(f"   {name.removesuffix('_gib').replace('_', ' '):<26}{gib:6.2f} GiB" for name, gib in parts.items()),
         "",
+        *known.lines,
         *_rest(host, machine, disk, subject.notes, changes),
     ]
     return _Answer(fits, answer, "\n".join(lines))

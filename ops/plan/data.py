@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from models.facts import Load
 from models.memory.vllm import GpuFit
 from ops.engine import Registered
 from stacks.access import effective, expand
@@ -141,10 +142,15 @@ def _model_cost(cost: ModelCost | None) -> dict[str, Any] | None:
         "usdPerHour": cost.usd_per_hour,
         "tokensPerSecond": rate.tokens_per_second if rate else None,
         "throughputEvidence": rate.source.evidence.value if rate else None,
+        "throughputAt": _load(rate.at) if rate else None,
         "usdPerMtok": cost.usd_per_mtok,
         "priceUsdPerMtok": cost.price_usd_per_mtok,
         "atALoss": cost.at_a_loss,
     }
+
+
+def _load(load: Load) -> dict[str, int | None]:
+    return {"promptTokens": load.prompt_tokens, "outputTokens": load.output_tokens, "streams": load.streams}
 
 
 def _costs(bill: Costs) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def _print_model_costs(console: Console, bill: Costs) -> None:
             _figure(model.price_usd_per_mtok, ".3f"),
             _figure(sold.input_usd_per_mtok if sold else None, "g"),
             _figure(sold.output_usd_per_mtok if sold else None, "g"),
-            rate.source.evidence.value if rate else "-",
+            rate.told if rate else "-",
         )
         rows.append(Row(cells, "yellow" if model.at_a_loss else ""))
     print_table(console, columns, rows)

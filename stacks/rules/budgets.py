@@ -128,10 +128,9 @@ def prices(plan: Plan) -> Iterator[Notice]:
         yield Notice(f"{_no_price(item, bill)}, so it is missing from every total", _price_remedy(plan, item))
     for model in bill.models:
         if model.at_a_loss and model.throughput:
-            evidence = model.throughput.source.evidence
             yield Notice(
                 f"{model.alias} is sold at ${model.price_usd_per_mtok:.3g} per million tokens and costs "
                 f"${model.usd_per_mtok:.3g} even if it is never idle, at {model.throughput.tokens_per_second:,.0f} "
-                f"tokens a second ({evidence.value}): a higher price in models/catalog, or measure",
+                f"tokens a second ({model.throughput.told}): a higher price in models/catalog, or measure",
                 f"pulumi config set {model.alias}:tokensPerSecond <measured under load>",
             )

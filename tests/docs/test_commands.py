@@ -46,6 +46,7 @@ _LEFT_OUT = {
     "gcloud components install": "changes the machine",
     "gcloud auth application-default login": "needs an account",
     "gcloud compute disks list": "needs an account",
+    "gcloud container ai profiles list": "needs an account",
     "kind create cluster": "needs Docker",
     "read -rs": "waits for a person",
     "export": "of the shell",
@@ -254,6 +255,7 @@ def test_plans_and_fits_of_the_pages_run_and_answer_as_is_shown(
     if "--against" in words or words[-1] in _valued(words[0]):
         pytest.skip("compares with a revision, which tests/ops/test_diff.py does, or is only named")
     (tmp_path / "config.json").write_text(json.dumps(_CONFIG))
+    (tmp_path / "profiles.txt").write_text("Instance Type,Output Tokens/s\ng2-standard-8,900\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     project = ["--project-dir", str(PROJECT_DIR)] if words[0] == "plan" else []

@@ -58,7 +58,7 @@ def test_the_text_shows_every_line_of_the_bill_with_what_its_price_rests_on():
 
 def test_the_text_puts_the_cost_of_tokens_beside_their_registered_price():
     (row,) = [row for row in text(bill_of(CLOUD)).splitlines() if row.startswith("coder-chat")]
-    assert row.split() == ["coder-chat", "0.8687", "2,630", "0.092", "0.611", "0.5", "1.5", "assumed"]
+    assert row.split()[:8] == ["coder-chat", "0.8687", "3,156", "0.076", "0.611", "0.5", "1.5", "assumed;"]
 
 
 def test_a_missing_price_shows_as_missing_and_not_as_zero():
@@ -85,6 +85,7 @@ def test_json_has_the_totals_their_lines_and_the_cost_of_each_model():
     assert now == pytest.approx(told["usdPerHourNow"], abs=1e-4)
     by_alias = {model["alias"]: model["cost"] for model in data["models"]}
     assert by_alias["coder-chat"]["throughputEvidence"] == "assumed"
+    assert by_alias["coder-chat"]["throughputAt"] == {"promptTokens": 1024, "outputTokens": 128, "streams": 64}
     assert by_alias["coder-chat"]["usdPerMtok"] < by_alias["coder-chat"]["priceUsdPerMtok"]
     assert by_alias["embeddings"]["atALoss"] is True
     assert by_alias["qwen-local"] is None
@@ -103,7 +104,7 @@ def test_pulumi_up_puts_out_the_same_totals_and_their_date():
     assert outputs["worstCaseUsdPerMonth"] == bill.worst_case_usd_per_month
     assert outputs["pricesAsOf"] == "2026-08-20"
     assert outputs["modelCosts"]["coder-chat"] == (
-        "$0.8687/h; $0.092 per million tokens at 2,630/s (assumed), sold at $0.611"
+        "$0.8687/h; $0.076 per million tokens at 3,156/s (assumed; 1,024 + 128 tokens, 64 at once), sold at $0.611"
     )
     assert outputs["modelCosts"]["embeddings"].endswith("sold at $0.100, below cost")
 

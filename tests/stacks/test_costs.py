@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from models.facts import Evidence, Load, Source, Throughput
 from models.prices import Item, PriceTable, list_prices
+from models.spec import ModelSpec
 from stacks.admission import Admission, admit
 from stacks.costs import Costs, Line, costs
 from stacks.settings import RawConfig
@@ -215,9 +217,29 @@ def test_a_price_below_cost_is_warned_of(rate: str, warned: bool):
         assert notices[0].remedy == "pulumi config set coder-chat:tokensPerSecond <measured under load>"
 
 
-def test_an_assumed_throughput_is_said_to_be_one():
+def test_an_assumed_throughput_is_said_to_be_one_with_what_it_holds_for():
     (notice,) = [n for n in plan_with({}).notices if "embeddings is sold" in n.message]
-    assert "(assumed)" in notice.message
+    assert "(assumed; 512 tokens)" in notice.message
+
+
+def test_a_throughput_of_config_holds_for_the_usual_requests_of_the_context_of_config():
+    bill = costs_of(coder_chat__tokensPerSecond="1000", coder_chat__maxModelLen="576")
+    (chat,) = [m for m in bill.models if m.alias == "coder-chat"]
+    assert chat.throughput
+    assert chat.throughput.told == "reported; 512 + 64 tokens"
+
+
+def test_a_measured_throughput_is_priced_in_the_mix_that_it_was_measured_in(monkeypatch: pytest.MonkeyPatch):
+    measured = Throughput(
+        tokens_per_second=1000,
+        at=Load(prompt_tokens=300, output_tokens=100, streams=8),
+        source=Source(facts="throughput", where="a bench", evidence=Evidence.VERIFIED),
+    )
+    spec = CATALOG["coder-chat"].model_copy(update={"throughput": measured})
+    monkeypatch.setitem(cast("dict[str, ModelSpec]", CATALOG), "coder-chat", spec)
+    (chat,) = [m for m in costs_of().models if m.alias == "coder-chat"]
+    assert chat.price_usd_per_mtok == pytest.approx((3 * 0.5 + 1 * 1.5) / 4)
+    assert "at 1,000/s (verified; 300 + 100 tokens, 8 at once)" in chat.told
 
 
 # --- overrides and gaps --------------------------------------------------------------------------------------
