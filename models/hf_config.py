@@ -214,9 +214,9 @@ def _understood(config: Mapping[str, Any], family: str) -> None:
         raise refuse("this is an encoder-decoder")
     layers = config.get("layer_types")
     kinds = {str(kind) for kind in cast("list[object]", layers)} if isinstance(layers, list) else set[str]()
-    known = {"full_attention", "sliding_attention", "attention"} | (
-        {"linear_attention"} if family in STATEFUL else set()
-    )
+    known = {"full_attention", "sliding_attention", "attention"}
+    if family in STATEFUL:
+        known.add("linear_attention")
     if foreign := sorted(kinds - known):
         raise refuse(f"this model has layers of another kind ({', '.join(foreign)})")
     if family not in STATEFUL:

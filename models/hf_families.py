@@ -255,8 +255,8 @@ def _attention(config: Mapping[str, Any], family: str, arch: DecoderArchitecture
         value, latent = count(config, ("v_head_dim",), 128), count(config, ("kv_lora_rank",))
         rank = optional(config, "q_lora_rank")
         queries = rank * (hidden + heads * (nope + rope)) if rank else hidden * heads * (nope + rope)
-        one = queries + hidden * (latent + rope) + latent * heads * (nope + value) + heads * value * hidden
-        return arch.layers * one
+        keys_and_values = hidden * (latent + rope) + latent * heads * (nope + value)
+        return arch.layers * (queries + keys_and_values + heads * value * hidden)
     gate = 2 if family in STATEFUL else 1  # an output gate as wide as the queries
 
     def one(kv_heads: int, dim: int, values: int = 1) -> int:

@@ -37,8 +37,8 @@ def part(config: Mapping[str, Any], *names: str) -> dict[str, Any] | None:
 
 def words(config: Mapping[str, Any], *names: str) -> list[str]:
     """A list of strings under any of its names; whatever else stands there counts as none."""
-    found = next((config[name] for name in names if isinstance(config.get(name), list)), [])
-    return [str(word) for word in cast("list[object]", found)]
+    found: object = next((config[name] for name in names if isinstance(config.get(name), list)), None)
+    return [str(word) for word in cast("list[object]", found)] if found is not None else []
 
 
 def count(config: Mapping[str, Any], names: tuple[str, ...], default: int | None = None) -> int:

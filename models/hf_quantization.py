@@ -123,7 +123,7 @@ def _compressed(found: Mapping[str, Any], ignored: tuple[str, ...]) -> Stored:
     """compressed-tensors: the first group of layers that says how its weights look speaks for all."""
     form = str(found.get("format", ""))
     groups = part(found, "config_groups") or {}
-    schemes = [weights for group in groups.values() if isinstance(group, dict) and (weights := part(group, "weights"))]
+    schemes = [weights for name in groups if (group := part(groups, name)) and (weights := part(group, "weights"))]
     if not schemes:
         return Stored(Quantization.FP8 if "float" in form else Quantization.GPTQ, None, ignored)
     if len({str(sorted(scheme.items(), key=str)) for scheme in schemes}) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,16 +49,27 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--max-num-batched-tokens": str(engine.max_num_batched_tokens),
         "--tensor-parallel-size": str(engine.gpus) if engine.gpus > 1 else None,
         "--tool-call-parser": engine.tool_call_parser,
+        "--kv-cache-dtype": engine.kv_cache_dtype if engine.kv_cache_dtype != "auto" else None,
+        "--max-loras": str(engine.max_loras) if engine.max_loras else None,
+        "--max-lora-rank": str(engine.max_lora_rank) if engine.max_loras else None,
+        "--speculative-config": _speculative_config(engine),
     }
     switches = {
         "--enable-auto-tool-choice": engine.tool_call_parser is not None,
         "--enable-prefix-caching": engine.prefix_caching,
         "--no-enable-prefix-caching": not engine.prefix_caching,
         "--enforce-eager": engine.eager,
+        "--enable-lora": engine.max_loras > 0,
     }
     return [f"{name}={value}" for name, value in arguments.items() if value is not None] + [
         name for name, on in switches.items() if on
     ]
+
+
+def _speculative_config(engine: VllmEngine) -> str | None:
+    if engine.speculation is None:
+        return None
+    return json.dumps({"method": engine.speculation.method, "num_speculative_tokens": engine.speculation.tokens})
 
 
 def _revision(weights: Weights) -> dict[str, str]:

@@ -14,7 +14,7 @@ from models.machines import GPUS
 from models.memory.host import HostMemory, vllm_host_memory
 from models.memory.remedies import Remedy, remedies
 from models.memory.versions import VllmVersion, vllm_version
-from models.memory.vllm import GpuFit, Knobs, gpu_fit
+from models.memory.vllm import GpuFit, Knobs, Speculation, gpu_fit
 from models.needs import LOGS_GIB, TMP_GIB, Needs
 from models.throughput import RATES, Machine, Work, assumed, most_streams, speed, usual, work
 from models.weights import DecoderArchitecture, Quantization, Weights
@@ -49,6 +49,11 @@ class VllmEngine(Engine):
     tool_call_parser: str | None = None  # set: tool calls are parsed and `tool_choice: auto` is allowed
     prefix_caching: bool = True
     eager: bool = False  # no CUDA graphs: slower, frees their reserve
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"  # FP8 holds twice the tokens, less exactly
+    max_loras: int = Field(default=0, ge=0)  # adapters at once; 0: none can be served
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
+    speculative_method: Literal["ngram", "mtp"] | None = None  # what guesses tokens ahead
+    speculative_tokens: int = Field(default=1, ge=1)  # guessed a step
 
     @property
     def gpus_held(self) -> int:
@@ -144,7 +149,17 @@ class VllmEngine(Engine):
             tensor_parallel=self.gpus,
             eager=self.eager,
             prefix_caching=self.prefix_caching,
+            kv_cache_dtype=self.kv_cache_dtype,
+            max_loras=self.max_loras,
+            max_lora_rank=self.max_lora_rank,
+            speculation=self.speculation,
         )
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """What guesses ahead, as the memory model asks."""
+        method = self.speculative_method
+        return Speculation(method, self.speculative_tokens) if method else None
 
     def fit(self, spec: ModelSpec) -> GpuFit:
         arch, served = self._served(spec)
@@ -163,6 +178,11 @@ class VllmEngine(Engine):
             "tensor_parallel": self.gpus,
             "eager": self.eager,
             "prefix_caching": self.prefix_caching,
+            "kv_cache_dtype": self.kv_cache_dtype,
+            "max_loras": self.max_loras,
+            "max_lora_rank": self.max_lora_rank,
+            **({"speculative_method": self.speculative_method} if self.speculative_method else {}),
+            "num_speculative_tokens": self.speculative_tokens,
             "vllm": self._release,
         }
 

@@ -295,35 +295,35 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
     named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
     given |= {name: value for name, value in named.items() if value is not None}
-    return replace(knobs, **given, speculation=_speculation(args), language_only=args.language_model_only)
+    return replace(knobs, **given, speculation=_speculation(args, subject), language_only=args.language_model_only)
 
 
-def _speculation(args: argparse.Namespace) -> Speculation | None:
+def _speculation(args: argparse.Namespace, subject: _Subject) -> Speculation | None:
     if args.draft_config is not None and args.speculative_method not in (None, "draft"):
         raise OpsError(
             f"--draft-config is of a draft model, and --speculative-method is {args.speculative_method}",
             _command(args, {"--speculative-method": "draft"}),
         )
-    method = "draft" if args.draft_config is not None else args.speculative_method
-    if method is None:
+    named = args.speculative_method or subject.flags.get("speculative_method")
+    tokens = args.num_speculative_tokens or int(subject.flags.get("num_speculative_tokens", 1))
+    if args.draft_config is not None:
+        draft = read_config(args.draft_config)
+        if not isinstance(draft.architecture, DecoderArchitecture):
+            raise OpsError(f"{args.draft_config} is no decoder, and only those guess ahead", "ops fit --help")
+        return Speculation("draft", tokens, draft.architecture, draft.weights_bytes)
+    if named == "draft":
+        raise OpsError(
+            "a draft model guesses ahead, and nobody says which",
+            f"{_command(args, {})} --draft-config FILE   # its config.json",
+        )
+    if named is None:
         if args.num_speculative_tokens is not None:
             raise OpsError(
                 "--num-speculative-tokens guesses ahead, and nothing says how",
                 _command(args, {"--speculative-method": "ngram"}),
             )
         return None
-    tokens = args.num_speculative_tokens or 1
-    if method != "draft":
-        return Speculation(method, tokens)
-    if args.draft_config is None:
-        raise OpsError(
-            "a draft model guesses ahead, and nobody says which",
-            f"{_command(args, {})} --draft-config FILE   # its config.json",
-        )
-    draft = read_config(args.draft_config)
-    if not isinstance(draft.architecture, DecoderArchitecture):
-        raise OpsError(f"{args.draft_config} is no decoder, and only those guess ahead", "ops fit --help")
-    return Speculation(method, tokens, draft.architecture, draft.weights_bytes)
+    return Speculation("mtp" if named == "mtp" else "ngram", tokens)
 
 
 def _version(args: argparse.Namespace, subject: _Subject) -> VllmVersion:

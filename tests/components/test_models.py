@@ -259,6 +259,18 @@ def changed(**fields: object) -> ModelSpec:
         ({"gpu_memory_utilization": 0.5}, "--gpu-memory-utilization=0.5", ""),
         ({"max_num_seqs": 7}, "--max-num-seqs=7", ""),
         ({"max_num_batched_tokens": 512}, "--max-num-batched-tokens=512", ""),
+        ({"kv_cache_dtype": "fp8"}, "--kv-cache-dtype=fp8", ""),
+        ({"kv_cache_dtype": "auto"}, "--port=8000", "--kv-cache-dtype"),
+        ({"max_loras": 2}, "--enable-lora", ""),
+        ({"max_loras": 2}, "--max-loras=2", ""),
+        ({"max_loras": 2, "max_lora_rank": 64}, "--max-lora-rank=64", ""),
+        ({"max_loras": 0}, "--port=8000", "--enable-lora"),
+        (
+            {"speculative_method": "ngram", "speculative_tokens": 3},
+            '--speculative-config={"method": "ngram", "num_speculative_tokens": 3}',
+            "",
+        ),
+        ({"speculative_method": None}, "--port=8000", "--speculative-config"),
     ],
 )
 def test_each_field_of_the_engine_shows_in_its_arguments(fields: dict[str, object], present: str, absent: str) -> None:

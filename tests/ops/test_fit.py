@@ -275,3 +275,140 @@ def test_neither_pulumi_nor_the_catalog_is_imported_for_a_config(config: Path) -
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- refusals by name, and their advice followed ------------------------------------------------------------------
+
+
+def follow(capsys: pytest.CaptureFixture[str], *words: object, most: int = 3) -> tuple[int, list[str]]:
+    """Type a command, then what each refusal says to type, at most so often; the last code and all that was told."""
+    told: list[str] = []
+    code = run(*words)
+    for _ in range(most):
+        captured = capsys.readouterr()
+        told.append(captured.out + captured.err)
+        remedy = next((line for line in captured.err.splitlines() if "ops fit" in line), None)
+        if code == 0 or remedy is None:
+            break
+        code = run(*shlex.split(remedy[remedy.index("ops fit") :].split("   #")[0])[2:])
+    return code, told
+
+
+@pytest.mark.parametrize("method", ["hqq", "torchao", "modelopt", "quark", "something", ""])
+def test_the_advice_for_an_unknown_quantisation_leads_to_an_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, method: str
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(QWEN_32B | {"quantization_config": {"quant_method": method}}), encoding="utf-8")
+    code, told = follow(capsys, "--config", file, "--max-model-len", 8192, "--gpu", "l40s")
+    assert f"quantisation '{method or 'unnamed'}'" in told[0]
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    "quantized",
+    [
+        {"quant_method": "gguf"},
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+        {"quant_method": "mxfp4"},
+        {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+    ],
+    ids=str,
+)
+def test_quantisations_that_people_use_are_judged_with_the_size_of_their_files(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, quantized: dict[str, Any]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(QWEN_32B | {"quantization_config": quantized}), encoding="utf-8")
+    code, found = answer(
+        capsys, "--config", file, "--max-model-len", 8192, "--gpu", "l40s", "--weights-bytes", 20 * 10**9
+    )
+    assert (code, found["fits"]) == (0, True)
+    assert 18 < found["weights_gib"] < 20
+
+
+@pytest.mark.parametrize("nested", ["text_config", "llm_config", "language_config", "thinker_config"])
+def test_the_advice_for_an_unknown_encoder_leads_to_an_answer_without_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, nested: str
+) -> None:
+    file = tmp_path / "config.json"
+    inner = QWEN_32B | {"num_hidden_layers": 8}
+    file.write_text(json.dumps({"model_type": "some_vl", nested: inner, "vision_config": {"depth": 2}}), "utf-8")
+    code, told = follow(capsys, "--config", file, "--max-model-len", 8192)
+    assert "some_vl" in told[0]
+    assert nested in told[0]
+    assert code == 0
+    assert "--language-model-only" in told[-1]
+
+
+def test_the_advice_for_an_unknown_family_leads_to_an_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(QWEN_32B | {"model_type": "never_heard_of", "num_hidden_layers": 8}), "utf-8")
+    code, told = follow(capsys, "--config", file, "--max-model-len", 8192)
+    assert "'never_heard_of'" in told[0]
+    assert code == 0
+    assert "on your word" in told[-1]
+
+
+@pytest.mark.parametrize("gpu", ["t4", "v100-32gb"])
+def test_bfloat16_on_an_old_card_is_refused_and_float16_is_the_way_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, gpu: str
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(QWEN_32B | {"num_hidden_layers": 4}), encoding="utf-8")
+    words = ("--config", file, "--gpu", gpu, "--max-model-len", 4096, "--max-num-seqs", 32)
+    assert run(*words) == 2
+    assert "compute capability 8.0" in (told := capsys.readouterr().err)
+    assert "--dtype float16" in told
+    assert answer(capsys, *words, "--dtype", "float16")[0] == 0
+
+
+@pytest.mark.parametrize("gpu", [("--gpu", "l4"), ("--gpu-memory-gib", "24")])
+def test_a_gpu_for_an_encoder_is_refused_and_the_command_without_it_answers(
+    capsys: pytest.CaptureFixture[str], gpu: tuple[str, str]
+) -> None:
+    assert run("embeddings", *gpu) == 2
+    told = capsys.readouterr().err
+    assert gpu[0] in told
+    assert follow(capsys, "embeddings", *gpu)[0] == 0
+
+
+def test_a_start_that_dies_behind_its_budget_is_told_the_flag_that_helps_most(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    qwen_7b = QWEN_32B | {
+        "hidden_size": 3584,
+        "intermediate_size": 18_944,
+        "num_attention_heads": 28,
+        "num_hidden_layers": 28,
+        "num_key_value_heads": 4,
+    }
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(qwen_7b), encoding="utf-8")
+    words = ("--config", file, "--gpu", "a10g", "--vllm", "0.22.0", "--utilization", 0.95, "--max-num-seqs", 1000)
+    words += ("--max-num-batched-tokens", 2048)
+    code, found = answer(capsys, *words)
+    assert code == 2
+    assert "after its KV cache is allocated" in found["reason"]
+    assert found["startup_needed_gib"] > found["startup_left_gib"]
+    assert "--max-num-seqs" in found["remedies"][0]["command"]
+    for remedy in found["remedies"]:
+        assert answer(capsys, *shlex.split(remedy["command"])[2:])[0] == 0, remedy
+
+
+def test_flags_of_the_cache_of_adapters_and_of_guesses_change_the_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = answer(capsys, "coder-chat")[1]
+    fp8 = answer(capsys, "coder-chat", "--kv-cache-dtype", "fp8")[1]
+    assert fp8["kv_cache_tokens"] > 1.9 * plain["kv_cache_tokens"]
+    assert answer(capsys, "coder-chat", "--max-loras", 4)[1]["weights_gib"] > plain["weights_gib"]
+    guessed = answer(capsys, "coder-chat", "--speculative-method", "ngram", "--num-speculative-tokens", 4)[1]
+    assert guessed["cuda_graph_gib"] > plain["cuda_graph_gib"]
+    assert run("coder-chat", "--num-speculative-tokens", 4) == 2
+    assert "--speculative-method ngram" in capsys.readouterr().err
+    assert run("coder-chat", "--speculative-method", "draft") == 2
+    assert "--draft-config FILE" in capsys.readouterr().err
