@@ -111,10 +111,8 @@ def parse_config(
     dtype = _dtype(config)
     if family == "whisper" and like is None:
         return _sized(_whisper(config), files, dtype)
-    nested = next((name for name in _NESTED if isinstance(config.get(name), dict)), None)
-    text = {**config, **(part(config, nested) or {})} if nested else dict(config)
+    text, nested = _text_of(config)
     if nested:
-        text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings"))
         files = stored(text, quantization)
         dtype = _dtype(text)
     senses = next((name for name in _SENSES if config.get(name) not in (None, False)), None)
@@ -133,6 +131,17 @@ def parse_config(
     _known(named, text, nested)
     _understood(text, named)
     return _sized(decoder(text, named, files, front), files, dtype, notes)
+
+
+def _text_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The language model's own keys over those around it, and the name that it is nested under, if it is."""
+    text, path = dict(config), list[str]()
+    while (name := next((n for n in _NESTED if isinstance(text.get(n), dict)), None)) is not None:
+        inner = part(text, name) or {}
+        del text[name]
+        text |= inner
+        path.append(name)
+    return text, ".".join(path) or None
 
 
 def _dtype(config: Mapping[str, Any]) -> str:
@@ -186,6 +195,11 @@ def _front(
 def _known(family: str, text: Mapping[str, Any], nested: str | None) -> None:
     if family in DECODERS:
         return
+    if not family and not any(text.get(name) for name in LAYERS):
+        raise ValueError(
+            "config.json has neither model_type nor num_hidden_layers; give the config.json of the model itself, not "
+            "of an adapter or a tokenizer"
+        )
     where = f" in '{nested}'" if nested else ""
     what = f"model_type '{family}'{where}" if family else f"a config without model_type{where}"
     names = next((str(name) for name in cast("list[object]", text.get("architectures") or [])), "")

@@ -236,7 +236,7 @@ def _counted(
         beside += per_layer * layers * (optional(config, "vocab_size_per_layer_input") + 2 * hidden)
     linear = sum(parameters * files.share(module, layers) for module, parameters in matrices.items())
     if files.quantization is Quantization.MXFP4 and family == "gpt_oss":
-        linear = matrices["mlp.experts.0.gate_proj"]
+        linear = matrices.get("mlp.experts.0.gate_proj", 0)
     embeddings = (1 if arch.tied else 2) * arch.vocab * hidden
     return arch.model_copy(
         update={

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.hf_config import UnsupportedModelError, parse_config, read_config
+from models.memory.vllm import default_knobs, gpu_fit
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.models.hf_configs import CONFIGS
 
@@ -262,3 +264,49 @@ def test_what_a_quantiser_leaves_out_stays_in_half_precision() -> None:
     assert all_of_it is not None
     one_layer = 4096 * 128 * (2 * 32 + 2 * 8)
     assert some - all_of_it == pytest.approx(one_layer, rel=0.001)
+
+
+def test_a_language_model_two_levels_deep_is_found_and_named() -> None:
+    config = {"model_type": "omni", "thinker_config": {"text_config": LLAMA, "audio_config": {"layers": 2}}}
+    with pytest.raises(UnsupportedModelError, match=r"thinker_config\.text_config.*--language-model-only"):
+        parse_config(config)
+    assert parse_config(config, language_only=True).architecture == decoder_of()
+
+
+def test_an_adapter_s_config_is_called_one() -> None:
+    with pytest.raises(ValueError, match="not of an adapter or a tokenizer"):
+        parse_config({"peft_type": "LORA", "base_model_name_or_path": "some/model"})
+
+
+_ODD: tuple[Any, ...] = (
+    *(0, -1, 1, 3, "x", "", None, [], {}, True, 1.5, 10**13, float("nan"), ["full_attention"], ["linear_attention"]),
+    {"quant_method": "awq", "bits": 4, "group_size": 0},
+    {"quant_method": "fp8", "modules_to_not_convert": ["re:(["]},
+    {"config_groups": {"a": {"weights": {"num_bits": 4, "type": "float"}}}},
+)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_broken_config_is_refused_and_never_a_traceback(name: str) -> None:
+    keys = ("quantization_config", "layer_types", "num_experts", "kv_lora_rank", "sliding_window", "vision_config")
+    inside = CONFIGS[name].get("text_config", {})
+    for odd in _ODD:
+        for key in {*CONFIGS[name], *inside, *keys}:
+            broken = {**CONFIGS[name], key: odd}
+            if key in inside:
+                broken = {**CONFIGS[name], "text_config": {**inside, key: odd}}
+            try:
+                model = parse_config(broken)
+            except ValueError:
+                continue
+            arch = model.architecture
+            assert isinstance(arch, DecoderArchitecture | EncoderArchitecture)
+            if isinstance(arch, DecoderArchitecture):
+                knobs = default_knobs(22.03, arch.max_positions)
+                gpu_fit(
+                    arch,
+                    quantization=model.quantization,
+                    weights_bytes=model.weights_bytes,
+                    gpu_gib=22.03,
+                    knobs=replace(knobs, tensor_parallel=1),
+                )

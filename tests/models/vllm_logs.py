@@ -292,7 +292,6 @@ NEW_LOGS = (
         max_model_len=4096,
         weights_gib=8.61,
         note="total of a 24 GB card of the host's kind, not logged",
-        held_out=True,
     ),
     Log(
         "index 51781852921",
