@@ -167,9 +167,17 @@ def _kinds(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> lis
         held = (2 if caching else 1) + knobs.speculative_tokens
         states = _Kind("state", arch.states.layers, page, block, states=held)
     kinds = [
-        _Kind(found.attention, found.layers, math.ceil(block * token[found]), block, found.window) for found in layers
+        _Kind(found.attention, found.layers, math.ceil(block * token[found]), block, _window(found, knobs))
+        for found in layers
     ]
     return [*kinds, states] if states else kinds
+
+
+def _window(layers: CacheLayers, knobs: Knobs) -> int | None:
+    """What a request keeps at most; cross attention reserves a whole step's encoder tokens."""
+    if layers.attention == "cross" and layers.window is not None:
+        return max(layers.window, knobs.max_num_batched_tokens)
+    return layers.window
 
 
 def _draft_layers(arch: DecoderArchitecture, speculation: Speculation) -> list[CacheLayers]:

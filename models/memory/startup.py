@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 CONTEXT_GIB = 0.2  # CUDA context of the engine: an idle L4 offers 21.83 of its 22.03 GiB
 _KERNELS_GIB = 0.35  # modules that the first real steps load, their tuning, workspaces of cuBLAS
 _WORKSPACE_GIB = 394 / 1024  # of FlashInfer: VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE
-_UNCOUNTED_GRAPHS = 0.25  # share of the graphs that a counted estimate misses: logs say 0 to 0.5
+_MISSED_GRAPHS = 0.25  # share of the graphs that a counted estimate misses: logs say 0 to 0.5
+# What graphs that nobody counts may take over their mean; with all-reduce buffers in them a log had 1.7 times it.
+_UNCOUNTED_GRAPHS, _UNCOUNTED_PARALLEL_GRAPHS = 1.3, 1.7
 # The profiling run reserves the bytes that are allocated at its peak. The second time they are cut out of what is left,
 # and the allocator loses some of it: a fifth where FlashInfer samples, less where a sort was profiled as it runs.
 _LOST, _LOST_SORTING = 0.2, 0.15
@@ -84,6 +86,8 @@ def startup(
     """The memory beside the budget of one GPU; `graphs_gib` are those captured, whoever counts them."""
     second = version.second_runner(arch, quantization)
     counted = version.counts_graphs and (not second or version.counts_second_graphs)
+    uncounted = _UNCOUNTED_GRAPHS if knobs.tensor_parallel == 1 else _UNCOUNTED_PARALLEL_GRAPHS
+    share = _MISSED_GRAPHS if counted else uncounted
     sampler = 0.0
     if version.warms_sampler:
         if second:
@@ -95,7 +99,7 @@ def startup(
     return Startup(
         context_gib=CONTEXT_GIB + communicators_gib,
         kernels_gib=_KERNELS_GIB + (_WORKSPACE_GIB if flashinfer and version.flashinfer_workspace else 0),
-        graphs_gib=graphs_gib * (_UNCOUNTED_GRAPHS if counted else 1),
+        graphs_gib=graphs_gib * share,
         sampler_gib=sampler,
         left_gib=left_gib,
     )

@@ -126,7 +126,8 @@ def cuda_graph_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion
         return 0.0
     rows = knobs.max_num_seqs * (1 + knobs.speculative_tokens)
     most = min(2 * rows, 512, knobs.max_num_batched_tokens)
-    graphs = _captured_batches(most, version)
+    decodes_only = any(layers.attention == "cross" for layers in arch.cache)  # encoder-decoders capture nothing else
+    graphs = 0 if decodes_only else _captured_batches(most, version)
     if version.full_graphs:
         graphs += _captured_batches(min(rows, most), version)
     if knobs.max_loras:

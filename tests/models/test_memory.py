@@ -95,7 +95,7 @@ def test_a_logged_cache_holds_the_tokens_that_its_groups_and_pages_say(log: Cach
     knobs = Knobs(
         max_model_len=log.max_model_len,
         max_num_seqs=256,
-        max_num_batched_tokens=8192,
+        max_num_batched_tokens=log.batched,
         utilization=0.9,
         tensor_parallel=log.tp,
         kv_cache_dtype=log.kv_dtype,
@@ -142,6 +142,7 @@ def test_a_start_that_died_behind_its_budget_is_refused_and_every_way_out_of_it_
     arch = architecture(log.model)
     knobs = replace(
         default_knobs(log.gpu_gib, arch.max_positions, version=vllm_version(log.version), max_num_seqs=log.seqs),
+        max_model_len=log.max_model_len,
         max_num_batched_tokens=log.batched or 2048,
         utilization=log.utilization,
         tensor_parallel=log.tp,
@@ -149,7 +150,7 @@ def test_a_start_that_died_behind_its_budget_is_refused_and_every_way_out_of_it_
     found = remedies(
         arch,
         quantization=log.quantization,
-        weights_bytes=None,
+        weights_bytes=file_bytes(log.model),
         gpu_gib=log.gpu_gib,
         knobs=knobs,
         version=vllm_version(log.version),
@@ -161,6 +162,11 @@ def test_a_start_that_died_behind_its_budget_is_refused_and_every_way_out_of_it_
     # The flag that leaves the most KV cache comes first: here fewer sequences, or no graphs.
     dearer = {"--gpu", "--tensor-parallel", "--quantization", "--max-model-len"}
     assert found[0].fit.kv_cache_gib == max(r.fit.kv_cache_gib for r in found if dearer.isdisjoint(r.flags))
+
+
+def test_the_same_start_lives_with_the_sequences_that_its_log_lived_with() -> None:
+    (died,) = (log for log in DEATHS if log.tp == 4)
+    assert predict(replace(died, seqs=128)).fits
 
 
 def test_many_sequences_at_a_high_utilization_die_and_few_live() -> None:

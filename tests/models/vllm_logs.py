@@ -371,6 +371,18 @@ NEW_LOGS = (
 DEATHS = (
     Log("issue 16", "0.22.0", "Qwen2.5-7B", "A10G", 22.06, 0.95, seqs=1000, batched=2048, starts=False),
     Log("index 57095891156", "0.12.0", "Qwen2.5-0.5B", "T4", 14.57, 0.90, dtype="float16", starts=False),
+    Log(
+        "index 25782999675",
+        "0.11.0",
+        "Qwen3-30B-A3B",
+        "A10G",
+        22.06,
+        0.90,
+        max_model_len=8192,
+        tp=4,
+        starts=False,
+        note="four cards of 24 GB, not named; with 128 sequences it lived",
+    ),
     Log("llm-d#787", "0.11.0", "Qwen3-32B", "H100", 79.18, 0.95, tp=2, starts=False),
 )
 
@@ -389,6 +401,7 @@ class CacheLog:
     tp: int = 1
     prefix_caching: bool | None = None
     speculation: Speculation | None = None
+    batched: int = 8192
 
 
 CACHES = (
@@ -415,6 +428,8 @@ CACHES = (
         speculation=Speculation("mtp", 3),
     ),
     CacheLog("index 69561739248", "0.29.0", "Qwen3-30B-A3B-FP8", 9.2, 401_776, 8192, tp=4),
+    CacheLog("index 66581250172", "0.22", "whisper-large-v3", 16.9, 19_881, 448, batched=2048),
+    CacheLog("index 4172099314", "0.15", "whisper-large-v3", 10.14, 33_216, 448, batched=2048),
     CacheLog("index 57978845466", "0.19.1", "Qwen3-8B", 19.36, 140_960, 40_960),
 )
 
@@ -431,6 +446,7 @@ class WeightLog:
 
 
 WEIGHTS = (
+    WeightLog("index 66581250172", "whisper-large-v3", 2.88),
     WeightLog("index 59866590576", "Qwen3-30B-A3B", 56.93),
     WeightLog("index 24380635241", "gpt-oss-20b", 13.715, MXFP4),
     WeightLog("index 45665312624", "gemma-3-1b", 1.915),
