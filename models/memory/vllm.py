@@ -320,6 +320,11 @@ def check_knobs(arch: DecoderArchitecture, knobs: Knobs) -> None:
             f"max_num_batched_tokens {knobs.max_num_batched_tokens} is below max_num_seqs {knobs.max_num_seqs}, and "
             f"vLLM refuses to start; give --max-num-batched-tokens {knobs.max_num_seqs} or more"
         )
+    if knobs.speculation and knobs.speculation.method == "mtp" and not arch.unloaded:
+        raise ValueError(
+            "this model has no layers that predict more than one token, and vLLM refuses to start with method mtp; "
+            "give --speculative-method ngram"
+        )
     if arch.heads % knobs.tensor_parallel:
         fitting = [n for n in (1, 2, 4, 8) if arch.heads % n == 0]
         raise ValueError(

@@ -377,6 +377,7 @@ def test_eager_mode_reserves_nothing_for_cuda_graphs() -> None:
     [
         ({"max_model_len": 40_000}, "--max-model-len 32768"),
         ({"tensor_parallel": 3}, "--tensor-parallel 1 or 2 or 4"),
+        ({"speculation": Speculation("mtp", 1)}, "--speculative-method ngram"),
         ({"utilization": 1.2}, "above 0 and up to 1"),
         ({"max_num_seqs": 0}, "at least 1"),
         ({"max_num_seqs": 256, "max_num_batched_tokens": 128}, "--max-num-batched-tokens 256 or more"),
