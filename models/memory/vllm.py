@@ -108,6 +108,8 @@ def default_knobs(
 
 # A CUDA graph keeps some MiB a captured batch size; 7 MiB at 32 layers in the logs.
 _GRAPH_MIB_PER_LAYER = 7 / 32
+# Of layers with a state, however few graphs: 0.36 GiB estimated for two, 0.51 taken by nine.
+_LEAST_STATE_GRAPHS_GIB = 0.35
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
 # Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
@@ -132,7 +134,8 @@ def cuda_graph_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion
         graphs += _captured_batches(min(rows, most), version)
     if knobs.max_loras:
         graphs *= 2  # with and without an adapter
-    return graphs * arch.layers * _GRAPH_MIB_PER_LAYER / 1024
+    gib = graphs * arch.layers * _GRAPH_MIB_PER_LAYER / 1024
+    return max(gib, _LEAST_STATE_GRAPHS_GIB) if arch.states else gib
 
 
 def lora_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:
