@@ -135,7 +135,7 @@ def test_a_download_of_any_version_that_was_killed_is_completed(tmp_path: Path, 
         assert list(claim.folder.glob("blobs/*.incomplete"))
         hub.failures.clear()
         hub.forget()
-        hub.failures.append(Failure("/tree/", 429, times=1000))
+        hub.failures.append(Failure("/api/models/", 429, times=1000))
         half = claim.stage(deadline=3)
         assert (half.code, "nothing to download" in half.output) == (1, False)
         hub.failures.clear()
