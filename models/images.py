@@ -49,7 +49,7 @@ LITELLM = Image(
     home="/app",
     compressed_gib=0.9,
     source=Source(
-        facts="version (run from its PyPI package); user, paths, huggingface_hub inside (Dockerfile of 1.106)",
+        facts="version (run from its PyPI package); user, paths, Python inside (Dockerfile of 1.106)",
         where="BerriAI/litellm Dockerfile; the tag itself was not seen; size recalled",
         evidence=Evidence.REPORTED,
     ),

@@ -116,20 +116,32 @@ def listed(job: Job) -> Listing:
     """What the hub says of the revision. Raises Passing or Permanent."""
     api = f"/api/models/{urllib.parse.quote(job.repo)}"
     try:
-        commit = job.revision or str(_answer(job, f"{api}/revision/main")[0]["sha"])
+        info, _ = _answer(job, f"{api}/revision/{job.revision or 'main'}?blobs=true")
+        commit = job.revision or str(info["sha"])
         if not COMMIT.fullmatch(commit):
             raise ValueError(f"no commit: {commit!r}")
-        files, page = list[File](), f"{api}/tree/{commit}?recursive=true"
-        while page:
-            entries, page = _answer(job, page)
-            files += (
-                File.of(entry["path"], entry["size"], (entry.get("lfs") or {}).get("oid") or entry["oid"])
-                for entry in entries
-                if entry["type"] == "file"
-            )
+        try:
+            files = [_file(entry["rfilename"], entry, "blobId", "sha256") for entry in info["siblings"]]
+        except (ValueError, KeyError, TypeError):  # a mirror that passes over `blobs`
+            files = _tree(job, f"{api}/tree/{commit}?recursive=true")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Passing(f"the hub's answer is no list of files: {_words(error)}") from error
     return Listing(commit, tuple(files))
+
+
+def _tree(job: Job, page: str) -> list[File]:
+    """The same list as the hub's library asks for it, page by page."""
+    files = list[File]()
+    while page:
+        entries, page = _answer(job, page)
+        files += (_file(entry["path"], entry, "oid", "oid") for entry in entries if entry["type"] == "file")
+    return files
+
+
+def _file(name: Any, entry: dict[str, Any], small: str, large: str) -> File:
+    """A file as the hub states it: what git has of a large one is a pointer, and `lfs` says what that points at."""
+    lfs = entry.get("lfs")
+    return File.of(name, lfs["size"], lfs[large]) if lfs else File.of(name, entry["size"], entry[small])
 
 
 def _answer(job: Job, path: str) -> tuple[Any, str]:

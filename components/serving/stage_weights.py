@@ -33,7 +33,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -113,7 +113,7 @@ def patiently(job: Job, watchdog: Watchdog, attempt: Callable[[], _T]) -> _T:
 
 
 @contextmanager
-def alone(job: Job, watchdog: Watchdog) -> Iterator[None]:
+def alone(job: Job, watchdog: Watchdog) -> Generator[None]:
     """One program at a time on a claim; the kernel lets go of the lock of one that was killed."""
     if job.lock.is_dir():
         remove(job.lock)

@@ -42,6 +42,7 @@ class Hub:
         self.revisions = dict(revisions)
         self.default = default
         self.failures = failures
+        self.states_blobs = True  # sizes and digests where they are asked for; a mirror may not
         self.requests: list[str] = []  # "GET /some-org/some-model/resolve/<commit>/config.json"
         self.downloaded: list[str] = []  # names of files whose content was asked for
         self.sent: dict[str, int] = {}  # bytes of each file's content
@@ -123,7 +124,9 @@ class Hub:
                 elif kind == "tree":
                     self.tree(files)
                 else:
-                    info = {"id": REPO, "sha": commit, "siblings": [{"rfilename": name} for name in files]}
+                    blobs = "blobs=true" in self.path and hub.states_blobs
+                    siblings = [_sibling(name, body, blobs=blobs) for name, body in files.items()]
+                    info = {"id": REPO, "sha": commit, "siblings": siblings}
                     self.answer(200, json.dumps(info).encode())
 
             def tree(self, files: Mapping[str, bytes]) -> None:
@@ -202,6 +205,16 @@ def _entry(name: str, body: bytes) -> dict[str, object]:
         return {"type": "file", "path": name, "size": len(body), "oid": git_sha1(body)}
     lfs = {"oid": sha256(body), "size": len(body), "pointerSize": 134}
     return {"type": "file", "path": name, "size": len(body), "oid": git_sha1(sha256(body).encode()), "lfs": lfs}
+
+
+def _sibling(name: str, body: bytes, *, blobs: bool) -> dict[str, object]:
+    """The same in the words of a revision's answer."""
+    if not blobs:
+        return {"rfilename": name}
+    if not name.endswith(LARGE):
+        return {"rfilename": name, "size": len(body), "blobId": git_sha1(body)}
+    lfs = {"sha256": sha256(body), "size": len(body), "pointerSize": 134}
+    return {"rfilename": name, "size": len(body), "blobId": git_sha1(sha256(body).encode()), "lfs": lfs}
 
 
 def sha256(body: bytes) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +200,28 @@ def test_the_program_that_stages_is_the_one_in_the_repository(alias: str) -> Non
     mounts = {m["mountPath"]: m for m in pod.spec["initContainers"][0]["volumeMounts"]}
     assert mounts[directory]["name"] == "stage"
     assert program[name] == (CHECKOUT / "components" / "serving" / name).read_text()
+
+
+@every_model
+def test_the_program_that_stages_runs_from_what_is_mounted_and_the_standard_library(alias: str, tmp_path: Path) -> None:
+    stage = recorded().pod(alias).spec["initContainers"][0]
+    for name, text in recorded().manifest("ConfigMap", "stage-weights", "serving")["data"].items():
+        (tmp_path / name).write_text(text)
+    # -S: without the packages of this environment; -P is not set, so it finds what lies beside it, as in the pod.
+    command = [sys.executable, "-S", str(tmp_path / stage["command"][1].rsplit("/", 1)[1])]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "the environment says no job (KeyError: 'MODEL_ALIAS')" in done.stdout
+
+
+@every_model
+def test_every_container_of_a_model_has_a_user_with_a_name_and_a_home_that_it_can_write(alias: str) -> None:
+    """A uid that the image's passwd does not list crashes vLLM, torch and FlashInfer otherwise."""
+    for container in recorded().pod(alias).containers:
+        environment = env_of(container)
+        assert environment["USER"]
+        writable = {m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")}
+        assert {environment["HOME"], "/tmp"} <= writable  # noqa: S108
 
 
 @every_model

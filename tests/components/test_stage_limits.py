@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_the_deadline_ends_a_download_that_trickles_and_the_next_start_goes_on_f
     assert hub.sent[WEIGHTS] <= len(FILES[WEIGHTS]) - here + 4_000  # and what was on its way to the one that ended
 
 
-@pytest.mark.parametrize("where", ["/tree/", WEIGHTS])
+@pytest.mark.parametrize("where", ["/revision/", WEIGHTS])
 def test_the_deadline_ends_a_hub_that_says_nothing(claim: Claim, hub: Hub, where: str) -> None:
     hub.failures.append(Failure(where, 200, times=100, pace=0.01, body=b"[" * 1000))
     started = time.monotonic()
@@ -73,7 +74,7 @@ def test_the_pause_is_what_the_hub_says(claim: Claim, hub: Hub, headers: dict[st
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["/tree/", "/resolve/"])
+@pytest.mark.parametrize("where", ["/revision/", "/resolve/"])
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("token", ["", "hf_secret"])
 def test_a_gated_model_is_refused_with_what_to_do(claim: Claim, hub: Hub, where: str, status: int, token: str) -> None:
@@ -100,7 +101,7 @@ def test_a_gated_model_is_refused_with_what_to_do(claim: Claim, hub: Hub, where:
         {"HF_HUB_ETAG_TIMEOUT": "soon"},
     ],
 )
-def test_an_environment_that_says_no_job_is_told_in_a_line(claim: Claim, variables: dict[str, str]) -> None:
+def test_an_environment_that_says_no_job_is_told_in_a_line(claim: Claim, variables: dict[str, Any]) -> None:
     result = claim.stage(**variables)
     assert result.code == 1
     assert "secret" not in result.output
@@ -123,7 +124,7 @@ def small_claim(tmp_path: Path, hub: Hub) -> Iterator[Claim]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def weigh(hub: Hub, size: int) -> dict[str, str | int]:
+def weigh(hub: Hub, size: int) -> dict[str, Any]:
     """Give the model weights of this size in both revisions."""
     for revision, letter in ((FIRST, b"W"), (SECOND, b"X")):
         hub.revisions[revision] = {**FILES, WEIGHTS: letter * size}
@@ -193,7 +194,7 @@ def test_compiled_code_is_kept_until_it_outgrows_its_share(
     compiled = tmp_path / "compile"
     (compiled / "deeper").mkdir(parents=True)
     (compiled / "deeper" / "kernel").write_bytes(bytes(3 * MIB))
-    job = {"MODEL_DIRECTORIES": json.dumps([str(compiled)]), "MODEL_DIRECTORY_BYTES": str(limit)}
+    job: dict[str, Any] = {"MODEL_DIRECTORIES": json.dumps([str(compiled)]), "MODEL_DIRECTORY_BYTES": str(limit)}
     result = claim.stage(**job)
     assert result.code == 0
     assert (compiled / "deeper" / "kernel").exists() == kept

@@ -279,6 +279,13 @@ def test_a_name_that_is_no_file_of_a_repository_is_not_written(
     assert not list(tmp_path.rglob("escaped.json"))
 
 
+def test_a_mirror_that_states_no_digests_in_one_answer_is_asked_for_them_page_by_page(claim: Claim, hub: Hub) -> None:
+    hub.states_blobs = False
+    assert claim.stage().code == 0
+    assert claim.served == wanted()
+    assert len([request for request in hub.requests if "/tree/" in request]) > 1
+
+
 # --- which files --------------------------------------------------------------------------------------------------
 
 
