@@ -44,15 +44,15 @@ def small_budgets(plan: Plan) -> Iterator[Notice]:
         place = (section, alias, "maxBudgetUsd")
         yield Notice(
             f"{config_path(project, *place)} is {entry.max_budget_usd:.10g}, and a call to {dearest.alias} that "
-            f"declares no max_tokens holds ${held:.4f} of it until it ends: {_at_once(entry.max_budget_usd / held)} at "
-            "once leave nothing for others, which are refused with 422",
+            f"declares no max_tokens holds ${held:.4f} of it until it ends: {_at_once(entry.max_budget_usd / held)} "
+            "nothing for others meanwhile, which are refused with 422",
             f"{set_command(project, place, f'{math.ceil(_AT_ONCE * held * 100) / 100:.2f}')}"
             "   # or: clients send max_tokens",
         )
 
 
 def _at_once(calls: float) -> str:
-    return "one call" if calls <= 1 else f"{math.ceil(calls)} calls"
+    return "one such call leaves" if calls <= 1 else f"{math.ceil(calls)} such calls at once leave"
 
 
 def above_the_team(plan: Plan) -> Iterator[Notice]:

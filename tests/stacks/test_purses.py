@@ -43,8 +43,8 @@ ABOVE: dict[str, tuple[RawConfig, str]] = {
     ),
     "tokens": (pairs({"tokensPerMinute": 500}, {"tokensPerMinute": 400}), "keys.a.tokensPerMinute is 500"),
     "requests": (pairs({"requestsPerMinute": 50}, {"requestsPerMinute": 40}), "keys.a.requestsPerMinute is 50"),
-    "a key near one call": (stack({"a": key(CHAT, maxBudgetUsd=0.02)}), "one call at once"),
-    "a key of a few calls": (stack({"a": key(CHAT, maxBudgetUsd=HELD * 9.9)}), "10 calls at once"),
+    "a key near one call": (stack({"a": key(CHAT, maxBudgetUsd=0.02)}), "one such call leaves nothing"),
+    "a key of a few calls": (stack({"a": key(CHAT, maxBudgetUsd=HELD * 9.9)}), "10 such calls at once leave"),
     "a team near one call": (
         stack({"a": {"models": [CHAT], "team": "t"}}, {"t": key(CHAT, maxBudgetUsd=0.05)}),
         "ai-platform:teams.t.maxBudgetUsd is 0.05",
