@@ -12,7 +12,7 @@ from stacks.commands import remove_command, set_command
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice, Problem, config_path, did_you_mean, nearest
 from stacks.secrets import KEY_VALUES
-from stacks.sections import Access, Platform
+from stacks.sections import Access, Key, Platform
 
 
 def registered(plan: Plan) -> list[PlannedModel]:
@@ -28,8 +28,18 @@ def desired_access(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     platform = plan.settings.platform
     return {
         "teams": [_entry(plan, alias, team) for alias, team in platform.teams.items()],
-        "keys": [{**_entry(plan, alias, key), "team": key.team} for alias, key in platform.keys.items()],
+        "keys": [_key_entry(plan, alias, key) for alias, key in platform.keys.items()],
     }
+
+
+def _key_entry(plan: Plan, alias: str, key: Key) -> dict[str, Any]:
+    """A key as far as its team lets it go: LiteLLM refuses to move a key into a team with more than the team has."""
+    entry = {**_entry(plan, alias, key), "models": effective(plan, key.models, key.team), "team": key.team}
+    if team := plan.settings.platform.teams.get(key.team or ""):
+        for name, bound in (("tpm_limit", team.tokens_per_minute), ("rpm_limit", team.requests_per_minute)):
+            if entry[name] is not None and bound is not None:
+                entry[name] = min(entry[name], bound)
+    return entry
 
 
 def _entry(plan: Plan, alias: str, access: Access) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from components.kubernetes.pods import (
     container_security,
     env,
     labels,
+    made_anew,
     metadata,
     pod_security,
     resources,
@@ -35,6 +36,7 @@ from models.needs import Needs
 APP = "litellm-keys"
 NEEDS = Needs(cpu=0.05, gib=0.25, ephemeral_gib=0.25)
 _PROGRAM = "reconcile_keys.py"
+_FILES = (_PROGRAM, "admin_api.py")
 _SCHEDULE = "*/15 * * * *"
 _DEADLINE_S = 300  # how long the program waits for a gateway that does not answer
 
@@ -62,18 +64,18 @@ class GatewayKeys(pulumi.ComponentResource):
     def __init__(self, name: str, args: GatewayKeysArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:gateway:GatewayKeys", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        program = Path(__file__).with_name(_PROGRAM).read_text()
+        program = {file: Path(__file__).with_name(file).read_text() for file in _FILES}
         desired = json.dumps(args.desired, indent=1, sort_keys=True)
         config = core.ConfigMap(
             APP,
             metadata=metadata(APP, args.namespace, "gateway"),
-            data={_PROGRAM: program, "keys.json": desired},
+            data={**program, "keys.json": desired},
             opts=child,
         )
         values = opaque_secret(APP, args.namespace, dict(args.values), child)
         allow(APP, args.namespace, self, outgoing=[egress([app_peer(litellm_gateway.APP)], litellm_gateway.PORT)])
         pod = self._pod(args)
-        digest = hashlib.sha256("\n".join((args.image, program, desired)).encode()).hexdigest()[:10]
+        digest = hashlib.sha256("\n".join((args.image, *program.values(), desired)).encode()).hexdigest()[:10]
         budget = _DEADLINE_S + pull_seconds(LITELLM)
         job = batch.JobSpecArgs(
             backoff_limit=2,
@@ -88,7 +90,7 @@ class GatewayKeys(pulumi.ComponentResource):
         )
         batch.Job(
             APP,
-            metadata=metadata(f"{APP}-{digest}", args.namespace, "gateway"),
+            metadata=metadata(f"{APP}-{digest}", args.namespace, "gateway", annotations=made_anew()),
             spec=job,
             opts=pulumi.ResourceOptions(
                 parent=self,

@@ -35,6 +35,7 @@ from components.kubernetes.pods import (
     env,
     http_probe,
     labels,
+    made_anew,
     metadata,
     pod_security,
     resources,
@@ -63,7 +64,7 @@ MASTER_SECRET, _SALT = "litellm-master-key", "litellm-salt-key"
 SECRET_KEY = "key"  # noqa: S105  a key in the Secret
 _STATE = "litellm-model-state"
 _STATE_FILE, _STATE_PATH = "state.json", "/etc/model-state"
-_HOOKS = ("model_state.py", "stream_usage.py")
+_HOOKS = ("model_state.py", "stream_usage.py", "budget_refusal.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +213,9 @@ class LiteLlmGateway(pulumi.ComponentResource):
         )
         return batch.Job(
             MIGRATION,
-            metadata=metadata(f"{MIGRATION}-{_digest(args.image)}", args.place.namespace, "gateway"),
+            metadata=metadata(
+                f"{MIGRATION}-{_digest(args.image)}", args.place.namespace, "gateway", annotations=made_anew()
+            ),
             spec=batch.JobSpecArgs(
                 backoff_limit=4,
                 active_deadline_seconds=_MIGRATION_S + pull_seconds(LITELLM),

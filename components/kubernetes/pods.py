@@ -125,3 +125,8 @@ def timeouts(seconds: int) -> pulumi.CustomTimeouts:
 def skip_await(condition: bool) -> dict[str, str]:
     """Annotation for an object that will not become ready by itself."""
     return {"pulumi.com/skipAwait": "true"} if condition else {}
+
+
+def made_anew() -> dict[str, str]:
+    """Annotation for a Job: one that has failed is replaced by the next update, which else waits for it in vain."""
+    return {"pulumi.com/replaceUnready": "true"}

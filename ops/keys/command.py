@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from components.gateway import litellm_gateway
-from components.gateway.reconcile_keys import NO_MODELS, OWNER, Gateway, RefusedError, UnreachableError
+from components.gateway.admin_api import Gateway, RefusedError, UnreachableError
+from components.gateway.reconcile_keys import NO_MODELS, OWNER
 from ops.console import Column, Row, output, print_table
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, readiness, usable_key
 from ops.errors import OpsError

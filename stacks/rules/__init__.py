@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stacks.plan import Plan
 from stacks.problems import Notice, Problem
-from stacks.rules import budgets, fit, names, nodes, pins, slots
+from stacks.rules import budgets, fit, names, nodes, pins, purses, slots
 
 RULES = (
     names.named_cluster,
@@ -22,7 +22,14 @@ RULES = (
     nodes.shared_node,
     nodes.system_pool,
 )
-REMARKS = (pins.licences, budgets.prices, nodes.cramped, pins.unpinned)  # the gravest first
+REMARKS = (  # the gravest first
+    pins.licences,
+    budgets.prices,
+    nodes.cramped,
+    purses.above_the_team,
+    purses.small_budgets,
+    pins.unpinned,
+)
 
 
 def problems(plan: Plan) -> Iterator[Problem]:

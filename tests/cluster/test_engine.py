@@ -304,6 +304,32 @@ def test_a_cluster_that_cannot_be_reached_is_said_without_a_traceback(platform: 
     assert_converged(engine, platform)
 
 
+@pytest.mark.parametrize("app", ["litellm-migrate", "litellm-keys"])
+def test_a_job_that_failed_is_made_anew_by_the_next_update(platform: Platform, deploys: Deploys, app: str) -> None:
+    engine = deploys("local")
+    engine.up()
+    proxy = platform.uids(GATEWAY, "deployment")["litellm"]
+
+    def job() -> str:
+        jobs = [job for job in platform.items(GATEWAY, "job") if not job["metadata"].get("ownerReferences")]
+        return next((job["metadata"]["name"] for job in jobs if app in job["metadata"]["name"]), "")
+
+    name = job()
+    platform.cluster.kubectl("-n", GATEWAY, "delete", "job", name, "--cascade=foreground")
+    with platform.cordoned(SYSTEM_NODE), engine.running("up", "--yes", "--skip-preview") as update:
+        eventually(lambda: job() == name, 60)
+        # It waits for a node for longer than it may.
+        spec = '{"spec": {"activeDeadlineSeconds": 1}}'
+        platform.cluster.kubectl("-n", GATEWAY, "patch", "job", name, "--type=merge", "-p", spec)
+        assert update.wait(120) != 0, engine.printed
+    failed = platform.get(GATEWAY, "job", name)
+    assert [c["reason"] for c in failed["status"]["conditions"] if c["type"] == "Failed"] == ["DeadlineExceeded"]
+    engine.up()
+    assert platform.get(GATEWAY, "job", name)["status"]["succeeded"] == 1
+    assert platform.uids(GATEWAY, "deployment")["litellm"] == proxy
+    assert_converged(engine, platform)
+
+
 # --- interruptions -------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,6 +180,27 @@ def test_another_image_is_another_migration_and_the_same_image_is_the_same() -> 
     first, same, other = (migration(gateway(f"litellm:{tag}")).inputs["metadata"]["name"] for tag in ("1", "1", "2"))
     assert first == same != other
     assert len(other) <= 63
+
+
+def test_a_job_that_failed_is_replaced_by_the_next_update() -> None:
+    for job in recorded().all("Job"):
+        assert job.inputs["metadata"]["annotations"]["pulumi.com/replaceUnready"] == "true"
+
+
+def test_the_job_of_the_keys_has_every_file_that_its_program_needs(tmp_path: Path) -> None:
+    for name, text in recorded().manifest("ConfigMap", "litellm-keys", "gateway")["data"].items():
+        (tmp_path / name).write_text(text)
+    program = recorded().pod("litellm-keys").spec["containers"][0]["command"][-1]
+    done = subprocess.run(
+        [sys.executable, "-P", tmp_path / Path(program).name],
+        cwd="/",
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "not set in the environment: GATEWAY_URL" in done.stdout
 
 
 def test_the_await_of_a_job_and_of_the_proxy_is_longer_than_their_own_deadline() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ from typing import Any
 import openai
 import pytest
 
+from stacks.rules.purses import HELD_TOKENS, held_usd
+from tests.gateway.environment import Environment
 from tests.gateway.proxy import Proxy, call
 from tests.gateway.rendered import SERVED
 from tests.gateway.test_routes import CHAT, price
@@ -114,6 +117,53 @@ def test_the_call_that_crosses_the_budget_is_served_and_the_next_one_refused(pro
     assert len(seen) == 2
     assert "budget" in message.lower()
     assert proxy.spend(key, 2 * COST) == pytest.approx(2 * COST)
+
+
+def test_a_refusal_says_what_is_spent_and_what_is_held_by_calls_that_run(proxy: Proxy, upstream: Upstream) -> None:
+    """A call without max_tokens holds all that is left, far more than it costs."""
+    held = held_usd(SPEC)
+    team = proxy.admin("/team/new", {"team_alias": "small", "models": [ALIAS], "max_budget": held})["team_id"]
+    holders: dict[str, Any] = {"this key": {"max_budget": held}, "the team 'small'": {"team_id": team}}
+    for who, fields in holders.items():
+        client = proxy.client(proxy.make_key([ALIAS], **fields))
+        ask = functools.partial(client.chat.completions.create, model=ALIAS, messages=CHAT)
+        with (
+            upstream.behaving(SPEC.served_name, Behaviour(usage=Usage(prompt=20, completion=10), delay=3)),
+            upstream.recording() as seen,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            first = pool.submit(ask)
+            for _ in patient(10, every=0.1):
+                if seen:
+                    break
+            message = refused(OVER_BUDGET, ask)
+            first.result()
+        assert f"The budget of {who}, ${held:g}, has nothing left for this call: $0.0000 is recorded" in message
+        assert "send max_tokens" in message
+        # Of what it held it gives back what it did not cost.
+        for _ in patient(10, every=0.5):
+            with suppress(openai.UnprocessableEntityError):
+                ask()
+                break
+        else:
+            pytest.fail("still held")
+
+
+def test_a_refusal_of_a_spent_budget_says_so(proxy: Proxy, upstream: Upstream) -> None:
+    key = proxy.make_key([ALIAS], max_budget=COST * 0.5, budget_duration="30d")
+    with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)):
+        chat(proxy, key)
+        proxy.spend(key, COST)
+        proxy.admin("/key/update", {"key": key, "rpm_limit": 100})  # it is read again
+        message = refused(OVER_BUDGET, lambda: chat(proxy, key))
+    assert message.startswith(
+        f"The budget of this key, ${COST * 0.5:g}, is spent, ${COST:.4f} so far. It starts again at"
+    )
+
+
+def test_what_a_call_holds_is_what_litellm_holds(environment: Environment) -> None:
+    source = environment.migrations.parents[1] / "litellm" / "proxy" / "spend_tracking" / "budget_reservation.py"
+    assert f"DEFAULT_MAX_OUTPUT_TOKENS_FALLBACK: Final = {HELD_TOKENS}\n" in source.read_text()
 
 
 def test_a_teams_budget_binds_all_of_its_keys(proxy: Proxy, upstream: Upstream) -> None:

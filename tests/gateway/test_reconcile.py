@@ -17,7 +17,8 @@ from typing import Any, cast
 import openai
 import pytest
 
-from components.gateway.reconcile_keys import OWNER, Actual, Desired, main, parse, plan, read_values, token_of
+from components.gateway.admin_api import Actual
+from components.gateway.reconcile_keys import OWNER, Desired, main, parse, plan, read_values, token_of
 from tests.gateway.conftest import Replicas
 from tests.gateway.environment import Environment
 from tests.gateway.postgres import Postgres

@@ -14,6 +14,7 @@ import pytest
 
 from components.gateway import model_state as hook
 from components.gateway import reconcile_keys as job
+from components.gateway.admin_api import Actual
 from models.engines.external import ExternalProvider
 from models.tasks import Task
 from stacks.access import desired_access, model_state
@@ -280,7 +281,7 @@ def test_any_config_of_keys_ends_in_clear_errors_or_in_what_the_job_accepts(seed
         _write(tmp_path, {entry["alias"]: values[entry["alias"]] for entry in desired["keys"]})
         found, problems = job.read_values(tmp_path, [entry["alias"] for entry in desired["keys"]])
         assert not problems, values
-        job.plan(desired, found, job.Actual([], [], []))
+        job.plan(desired, found, Actual([], [], []))
     assert admitted  # the mutations are not all hopeless
 
 
