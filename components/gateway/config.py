@@ -75,8 +75,8 @@ def gateway_config(models: Sequence[Registration]) -> dict[str, Any]:
         "litellm_settings": {
             # Parameters that an engine does not know are dropped instead of failing the request.
             "drop_params": True,
-            # Modules beside the rendered file: what a model that is off answers, and how streams are counted.
-            "callbacks": ["model_state.hook", "stream_usage.hook"],
+            # Modules beside the rendered file: what is open, what a model that is off answers, how streams are counted.
+            "callbacks": ["door.hook", "model_state.hook", "stream_usage.hook"],
             # A client cannot opt out of being billed.
             "global_disable_no_log_param": True,
             # Prompts and answers stay out of logs.

@@ -20,6 +20,7 @@ from pulumi_kubernetes.policy import v1 as policy
 from components.gateway.config import gateway_config
 from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
 from components.gateway.database import PORT as DATABASE_PORT
+from components.gateway.reconcile_keys import ROUTES
 from components.kubernetes.network_policies import (
     allow,
     any_namespace,
@@ -63,7 +64,7 @@ MASTER_SECRET, _SALT = "litellm-master-key", "litellm-salt-key"
 SECRET_KEY = "key"  # noqa: S105  a key in the Secret
 _STATE = "litellm-model-state"
 _STATE_FILE, _STATE_PATH = "state.json", "/etc/model-state"
-_HOOKS = ("model_state.py", "stream_usage.py")
+_HOOKS = ("door.py", "model_state.py", "stream_usage.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,10 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 _SALT, namespace, {SECRET_KEY: args.salt_key}, args.place.keeping(self), immutable_from="litellmSaltKey"
             ),
         ]
-        files = {"config.yaml": yaml.safe_dump(gateway_config(args.models), sort_keys=False)} | {
-            hook: Path(__file__).with_name(hook).read_text() for hook in _HOOKS
+        files = {
+            "config.yaml": yaml.safe_dump(gateway_config(args.models), sort_keys=False),
+            "door.json": json.dumps({"routes": ROUTES}, indent=1),
+            **{hook: Path(__file__).with_name(hook).read_text() for hook in _HOOKS},
         }
         config = core.ConfigMap(
             f"{APP}-config", metadata=metadata(f"{APP}-config", namespace, "gateway"), data=files, opts=child
