@@ -93,6 +93,8 @@ _TEMPLATE = frozenset(
 )
 # OpenAI's, and LiteLLM's own at once: it reads settings in `metadata`, and searches the web for the other.
 _NOT_HERE = frozenset({"metadata", "web_search_options"})
+# Names that clients make up: no model reads them, and LiteLLM keeps rows for each, day by day.
+_UNREAD = frozenset({"user", "safety_identifier"})
 # What a budget is reserved by: LiteLLM takes a negative number for money given back.
 _AMOUNTS = {"max_tokens": 0, "max_completion_tokens": 0, "n": 1, "best_of": 1}
 # What LiteLLM needs to read of a client; another key header than this one opens nothing.
@@ -257,6 +259,7 @@ class Door:
         if found := problem(route, known, body):
             param, message = found
             raise RefusalError(400, "invalid_request_error", message, param[:80])
+        body = {name: value for name, value in body.items() if name not in _UNREAD}
         # Written anew: no second reader can find something else in it than was judged here.
         text = json.dumps(body).encode()
         length = (b"content-length", str(len(text)).encode())

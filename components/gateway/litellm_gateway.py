@@ -49,6 +49,7 @@ from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT as MODEL_PORT
 from components.serving.registration import Registration
 from models.cold_start import pull_seconds
+from models.gateway_database import pool_size
 from models.images import LITELLM
 from models.needs import Needs
 
@@ -77,6 +78,7 @@ class LiteLlmGatewayArgs:
     place: Place  # namespace and provider of everything here
     image: str  # reference of LiteLLM, as nodes pull it
     replicas: int  # of the proxy
+    spend_log_days: int
     models: Sequence[Registration]
     serving_namespaces: tuple[str, ...]
     database: Database  # where LiteLLM keeps teams, keys and spend
@@ -111,8 +113,13 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 _SALT, namespace, {SECRET_KEY: args.salt_key}, args.place.keeping(self), immutable_from="litellmSaltKey"
             ),
         ]
+        config_yaml = gateway_config(
+            args.models,
+            pool=pool_size(args.database.max_connections, args.replicas),
+            spend_log_days=args.spend_log_days,
+        )
         files = {
-            "config.yaml": yaml.safe_dump(gateway_config(args.models), sort_keys=False),
+            "config.yaml": yaml.safe_dump(config_yaml, sort_keys=False),
             "door.json": json.dumps({"routes": ROUTES}, indent=1),
             **{hook: Path(__file__).with_name(hook).read_text() for hook in _HOOKS},
         }
