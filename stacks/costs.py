@@ -197,6 +197,7 @@ class _Bill:
             yield self.line("gateway database: Cloud SQL disk", Item.CLOUD_SQL_DISK, platform.gateway.database_gib)
         else:
             yield self.line("gateway database: disk", Item.DISK, platform.gateway.database_gib)
+            yield self.line("gateway database: claim of its dumps", Item.DISK, platform.gateway.database_gib)
         disabled = [load for m in self.plan.models if m.state is State.DISABLED and (load := m.workload)]
         enabled = [load for m in self.plan.deployed if (load := m.workload)]
         yield self.line(f"claims of {len(enabled)} models", Item.DISK, sum(load.claim_gib for load in enabled))

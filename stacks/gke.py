@@ -149,6 +149,7 @@ def gateway_database(
             region=region_of(base.zone),
             network_id=base.network_id,
             gib=gateway.database_gib,
+            backups_kept=gateway.backups_kept,
             password=password,
             place=place,
         )
@@ -172,6 +173,7 @@ def gateway_database(
             place=place,
             image=POSTGRES.reference(mirror=base.mirrors[POSTGRES.registry]),
             gib=gateway.database_gib,
+            backups_kept=gateway.backups_kept,
             password=password,
             clients=litellm_gateway.DATABASE_CLIENTS,
             volume=disk.volume,

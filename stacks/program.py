@@ -100,6 +100,7 @@ def deploy(plan: Plan) -> None:
             place=site.gateway,
             image=site.image(LITELLM),
             replicas=plan.settings.platform.gateway.replicas,
+            spend_log_days=plan.settings.platform.gateway.spend_log_days,
             models=registrations,
             serving_namespaces=(site.names.models,),
             database=gateway_database(plan, base, site.gateway, password, site.workloads)
@@ -199,6 +200,7 @@ def _local_database(plan: Plan, site: _Site, password: pulumi.Output[str]) -> Da
         place=site.gateway,
         image=site.image(POSTGRES),
         gib=plan.settings.platform.gateway.database_gib,
+        backups_kept=plan.settings.platform.gateway.backups_kept,
         password=password,
         clients=litellm_gateway.DATABASE_CLIENTS,
     )

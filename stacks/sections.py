@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from models.engines.base import Engine
 from models.facts import Evidence, Source, Throughput
+from models.gateway_database import MAX_REPLICAS
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
 from models.prices import Item
 from models.spec import ModelSpec
@@ -140,9 +141,11 @@ SystemMachine = Annotated[str, _one_of(["auto", *SYSTEM_MACHINES], "no machine t
 class Gateway(Section):
     """`ai-platform:gateway.*`"""
 
-    replicas: Annotated[Whole, Field(ge=1, le=10)] = 1
+    replicas: Annotated[Whole, Field(ge=1, le=MAX_REPLICAS)] = 1
     database: Literal["in-cluster", "cloud-sql"] = "in-cluster"
     database_gib: Annotated[Whole, Field(ge=10, le=64_000)] = 10
+    spend_log_days: Annotated[Whole, Field(ge=1, le=3650)] = 30  # then a call's row goes; totals of keys stay
+    backups_kept: Annotated[Whole, Field(ge=1, le=365)] = 7  # one a night
 
 
 Usd = Annotated[Number, Field(ge=0)]

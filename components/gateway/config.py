@@ -62,8 +62,11 @@ def model_entry(model: Registration) -> dict[str, Any]:
     }
 
 
-def gateway_config(models: Sequence[Registration]) -> dict[str, Any]:
-    """The whole of config.yaml. Secrets are named, never held: LiteLLM reads them from its environment."""
+def gateway_config(models: Sequence[Registration], *, pool: int, spend_log_days: int) -> dict[str, Any]:
+    """The whole of config.yaml. Secrets are named, never held: LiteLLM reads them from its environment.
+
+    `pool` is the number of connections to the database.
+    """
     return {
         "model_list": [model_entry(model) for model in models],
         "general_settings": {
@@ -71,13 +74,19 @@ def gateway_config(models: Sequence[Registration]) -> dict[str, Any]:
             "database_url": "os.environ/DATABASE_URL",
             # Models added at run time by the admin API live in the database, beside those of the catalog.
             "store_model_in_db": True,
+            "database_connection_pool_limit": pool,
+            "maximum_spend_logs_retention_period": f"{spend_log_days}d",
+            # By the clock: an interval would begin anew with every start, and a proxy that rolls daily never clean up.
+            "maximum_spend_logs_cleanup_cron": "17 * * * *",
+            # A row for every refused call would let anybody fill the disk, also without a key.
+            "disable_error_logs": True,
         },
         "litellm_settings": {
             # Parameters that an engine does not know are dropped instead of failing the request.
             "drop_params": True,
-            # Modules beside the rendered file: what a model that is off answers, how streams are counted, and what a
-            # refusal by budget means.
-            "callbacks": ["model_state.hook", "stream_usage.hook", "budget_refusal.hook"],
+            # Modules beside the rendered file: what is open, what a model that is off answers, how streams are counted, and
+            # what a refusal by budget means.
+            "callbacks": ["door.hook", "model_state.hook", "stream_usage.hook", "budget_refusal.hook"],
             # A client cannot opt out of being billed.
             "global_disable_no_log_param": True,
             # Prompts and answers stay out of logs.

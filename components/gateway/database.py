@@ -21,5 +21,6 @@ class Database:
 
     host: pulumi.Input[str]
     ssl_mode: str  # libpq's
+    max_connections: int  # as the server has it
     peer: net.NetworkPolicyPeerArgs  # for the egress policy of its clients
     ready: Sequence[pulumi.Resource]  # clients start after these

@@ -20,6 +20,7 @@ from pulumi_kubernetes.policy import v1 as policy
 from components.gateway.config import gateway_config
 from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
 from components.gateway.database import PORT as DATABASE_PORT
+from components.gateway.reconcile_keys import ROUTES
 from components.kubernetes.network_policies import (
     allow,
     any_namespace,
@@ -49,6 +50,7 @@ from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT as MODEL_PORT
 from components.serving.registration import Registration
 from models.cold_start import pull_seconds
+from models.gateway_database import pool_size
 from models.images import LITELLM
 from models.needs import Needs
 
@@ -64,7 +66,7 @@ MASTER_SECRET, _SALT = "litellm-master-key", "litellm-salt-key"
 SECRET_KEY = "key"  # noqa: S105  a key in the Secret
 _STATE = "litellm-model-state"
 _STATE_FILE, _STATE_PATH = "state.json", "/etc/model-state"
-_HOOKS = ("model_state.py", "stream_usage.py", "budget_refusal.py")
+_HOOKS = ("door.py", "model_state.py", "stream_usage.py", "budget_refusal.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,7 @@ class LiteLlmGatewayArgs:
     place: Place  # namespace and provider of everything here
     image: str  # reference of LiteLLM, as nodes pull it
     replicas: int  # of the proxy
+    spend_log_days: int
     models: Sequence[Registration]
     serving_namespaces: tuple[str, ...]
     database: Database  # where LiteLLM keeps teams, keys and spend
@@ -111,8 +114,15 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 _SALT, namespace, {SECRET_KEY: args.salt_key}, args.place.keeping(self), immutable_from="litellmSaltKey"
             ),
         ]
-        files = {"config.yaml": yaml.safe_dump(gateway_config(args.models), sort_keys=False)} | {
-            hook: Path(__file__).with_name(hook).read_text() for hook in _HOOKS
+        config_yaml = gateway_config(
+            args.models,
+            pool=pool_size(args.database.max_connections, args.replicas),
+            spend_log_days=args.spend_log_days,
+        )
+        files = {
+            "config.yaml": yaml.safe_dump(config_yaml, sort_keys=False),
+            "door.json": json.dumps({"routes": ROUTES}, indent=1),
+            **{hook: Path(__file__).with_name(hook).read_text() for hook in _HOOKS},
         }
         config = core.ConfigMap(
             f"{APP}-config", metadata=metadata(f"{APP}-config", namespace, "gateway"), data=files, opts=child

@@ -1,4 +1,4 @@
-"""PostgreSQL in the cluster, for the gateway: one pod, one claim that outlives everything."""
+"""PostgreSQL in the cluster, for the gateway: one pod, one claim that outlives everything, and its dumps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
+from components.gateway import backup
 from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER, Database
 from components.kubernetes.network_policies import allow, app_peer, ingress
 from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks
@@ -26,6 +27,7 @@ from components.kubernetes.pods import (
     skip_await,
 )
 from components.kubernetes.secrets import opaque_secret
+from models.gateway_database import IN_CLUSTER_CONNECTIONS
 from models.images import POSTGRES
 from models.needs import Needs
 
@@ -44,14 +46,15 @@ class PostgresArgs:
 
     place: Place  # namespace and provider of everything here
     image: str  # reference of PostgreSQL, as nodes pull it
-    gib: int  # size of the claim; it may only grow
+    gib: int  # size of the claim, and of that of the dumps; it may only grow
+    backups_kept: int  # one a night
     password: pulumi.Input[str]  # secret: of the database's user
     clients: tuple[str, ...]
     volume: StaticVolume | None = None
 
 
 class Postgres(pulumi.ComponentResource):
-    """Claim, password Secret, StatefulSet of one, Service and policy.
+    """Claim, password Secret, StatefulSet of one, Service, policy and backup.
 
     The password is that of the first start, kept inside the data. So its Secret is immutable: another value in
     config is refused by the API server, instead of locking the gateway out of its database.
@@ -94,6 +97,8 @@ class Postgres(pulumi.ComponentResource):
         container = core.ContainerArgs(
             name="postgres",
             image=args.image,
+            # The gateway's pools are made to fit it.
+            args=["-c", f"max_connections={IN_CLUSTER_CONNECTIONS}"],
             env=env(
                 POSTGRES_USER=USER,
                 POSTGRES_DB=NAME,
@@ -169,10 +174,26 @@ class Postgres(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        allow(APP, namespace, self, incoming=[ingress([app_peer(client) for client in args.clients], PORT)])
+        clients = (*args.clients, backup.APP)
+        allow(APP, namespace, self, incoming=[ingress([app_peer(client) for client in clients], PORT)])
+        host = f"{APP}.{namespace}.svc.cluster.local"
+        backup.DatabaseBackup(
+            "backup",
+            backup.DatabaseBackupArgs(
+                place=args.place,
+                image=args.image,
+                app=APP,
+                host=host,
+                gib=args.gib,
+                kept=args.backups_kept,
+                after=(server, service),
+            ),
+            opts=child,
+        )
         self.database = Database(
-            host=f"{APP}.{namespace}.svc.cluster.local",
+            host=host,
             ssl_mode="disable",
+            max_connections=IN_CLUSTER_CONNECTIONS,
             peer=app_peer(APP),
             ready=(server, service),
         )

@@ -11,6 +11,7 @@ from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, USER, D
 from components.kubernetes.network_policies import cidr_peer
 from components.kubernetes.place import Place
 from components.kubernetes.secrets import opaque_secret
+from models.gateway_database import CLOUD_SQL_CONNECTIONS
 from models.prices import CLOUD_SQL_TIER
 
 # A fixed range, so that the gateway's egress policy can name it before the instance exists.
@@ -26,6 +27,7 @@ class CloudSqlArgs:
     region: str  # of the cluster
     network_id: pulumi.Input[str]  # network that gets the private connection
     gib: int  # size of the disk; it may only grow
+    backups_kept: int  # one a day
     password: pulumi.Input[str]  # secret: of the database's user
     place: Place  # namespace and provider of the password's Secret
 
@@ -73,8 +75,18 @@ class CloudSql(pulumi.ComponentResource):
                 ip_configuration=sql.DatabaseInstanceSettingsIpConfigurationArgs(
                     ipv4_enabled=False, private_network=args.network_id, ssl_mode="ENCRYPTED_ONLY"
                 ),
+                # The gateway's pools are made to fit it.
+                database_flags=[
+                    sql.DatabaseInstanceSettingsDatabaseFlagArgs(
+                        name="max_connections", value=str(CLOUD_SQL_CONNECTIONS)
+                    )
+                ],
                 backup_configuration=sql.DatabaseInstanceSettingsBackupConfigurationArgs(
-                    enabled=True, point_in_time_recovery_enabled=True
+                    enabled=True,
+                    point_in_time_recovery_enabled=True,
+                    backup_retention_settings=sql.DatabaseInstanceSettingsBackupConfigurationBackupRetentionSettingsArgs(
+                        retained_backups=args.backups_kept, retention_unit="COUNT"
+                    ),
                 ),
             ),
             opts=pulumi.ResourceOptions(
@@ -95,6 +107,7 @@ class CloudSql(pulumi.ComponentResource):
         self.database = Database(
             host=instance.private_ip_address,
             ssl_mode="require",
+            max_connections=CLOUD_SQL_CONNECTIONS,
             peer=cidr_peer(f"{_ADDRESS}/{_PREFIX}"),
             ready=(secret, database, user),
         )

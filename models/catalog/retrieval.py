@@ -18,7 +18,7 @@ ENTRIES = (
         # bge rather than nomic-embed-text: TEI's strict parser rejects nomic's config.json.
         model_id="BAAI/bge-base-en-v1.5",
         served_name="bge-base-en-v1.5",
-        engine=TeiEngine(image=TEI_CPU, pooling="cls", max_batch_tokens=4096, max_client_batch_size=32, cpu=0.5),
+        engine=TeiEngine(image=TEI_CPU, pooling="cls", max_batch_tokens=4096, cpu=0.5),
         context=512,
         # ONNX Runtime reads eight times as fast as candle, which TEI falls back to (docs/costs.md).
         weights=onnx(

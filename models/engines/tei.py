@@ -11,7 +11,7 @@ from pydantic import Field
 from models.cold_start import CPU_NODE_S, ColdStart, cold_start
 from models.engines.base import CpuEngine, Refusal, Sizing
 from models.facts import Image, Throughput
-from models.memory.tei import encoder_gib
+from models.memory.tei import CONCURRENT_INPUTS, encoder_gib
 from models.needs import LOGS_GIB, TMP_GIB, Needs
 from models.throughput import assumed, cpu_tokens_per_second, usual
 from models.weights import EncoderArchitecture, Weights
@@ -36,8 +36,9 @@ class TeiEngine(CpuEngine):
     image: Image
     pooling: Literal["cls", "mean", "last-token"]
     max_batch_tokens: int = Field(ge=1)  # tokens of one forward pass; warm-up allocates for all of them
-    max_client_batch_size: int = Field(ge=1)  # inputs of one request
-    max_concurrent_requests: int = Field(default=64, ge=1)
+    max_client_batch_size: int = Field(default=1000, ge=1)  # inputs of one request: what LangChain sends at most
+    # It counts inputs, those of a batch too. While fewer than a batch has are let in, a single one is a 429.
+    max_concurrent_requests: int = Field(default=CONCURRENT_INPUTS, ge=1)
     auto_truncate: bool = True  # longer inputs are cut at the context instead of refused
     cpu: float = Field(gt=0)  # cores requested
 
@@ -48,7 +49,8 @@ class TeiEngine(CpuEngine):
     def needs(self, spec: ModelSpec) -> Needs | None:
         _, arch = encoder(spec)
         context = spec.context or arch.max_positions
-        gib = encoder_gib(arch, max_batch_tokens=self.max_batch_tokens, context=context)
+        inputs = max(self.max_concurrent_requests, self.max_client_batch_size)
+        gib = encoder_gib(arch, max_batch_tokens=self.max_batch_tokens, context=context, inputs=inputs)
         return Needs(cpu=self.cpu, gib=math.ceil(gib * 10) / 10, ephemeral_gib=TMP_GIB + LOGS_GIB)
 
     def cold_start(self, spec: ModelSpec) -> ColdStart | None:

@@ -14,7 +14,7 @@ from ops.console import Column, Row, print_table
 from ops.engine import Registered
 from ops.plan.data import fit_of
 from ops.plan.diff.lines import listed
-from ops.plan.text import STATE_STYLE, created, gpu_pool, money, slots
+from ops.plan.text import STATE_STYLE, created, gpu_pool, money, slots, spend_log
 from ops.wrapping import wrapped
 from stacks.admission import Admission
 from stacks.costs import CENTS, HOURLY_DIGITS, Costs, costs
@@ -48,6 +48,7 @@ def first_screen(
     console.print()
     _section(console, "costs", money(bill))
     pool = f"; {gpu_pool(plan)}" if settings.platform.target == "gke" else ""
+    _section(console, "data", [spend_log(plan)])
     _section(console, "new", [created(resources) + pool])
     _todo(console, admission, again)
     _wrong(console, admission)

@@ -10,6 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from models.facts import PerToken
+from models.gateway_database import CALLS_PER_SECOND, calls_that_fit
 from models.prices import HOURS_PER_MONTH
 from ops.console import Column, Row, print_table
 from ops.engine import Registered, custom_resources
@@ -149,6 +150,7 @@ def totals(plan: Plan, resources: Sequence[Registered]) -> Iterable[str]:
     platform = plan.settings.platform
     yield created(resources)
     yield slots(plan)
+    yield spend_log(plan)
     if platform.target == "gke":
         yield gpu_pool(plan) + (f" ({plan.gpu.reason})" if plan.gpu else "")
         yield f"system pool: {platform.system_nodes} x {plan.system.machine.name} ({plan.system.reason})"
@@ -166,6 +168,20 @@ def print_costs(console: Console, bill: Costs | None) -> None:
     if bill:
         text = f"{HOURS_PER_MONTH} hours a month; traffic, logs and images not counted"
         console.print(wrapped(text, console.width), soft_wrap=True)
+
+
+def spend_log(plan: Plan) -> str:
+    """What of the log of calls the database holds, and how long it lasts at most."""
+    gateway = plan.settings.platform.gateway
+    calls = calls_that_fit(gateway.database_gib)
+    rate, hours = calls / (gateway.spend_log_days * 86_400), calls / (gateway.replicas * CALLS_PER_SECOND * 3600)
+    most = f"{hours:,.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
+    full = "its disk grows" if gateway.database == "cloud-sql" else f"full after {most}"
+    return (
+        f"log of calls kept {gateway.spend_log_days} days (gateway.spendLogDays); {gateway.database_gib} GiB hold "
+        f"{calls:,} calls, {rate:.2g} a second; {full} of all that {gateway.replicas} "
+        f"prox{'y serves' if gateway.replicas == 1 else 'ies serve'}"
+    )
 
 
 def money(bill: Costs | None) -> Iterable[str]:

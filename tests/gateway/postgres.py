@@ -177,17 +177,8 @@ class Postgres:
         self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
     def dump(self, database: str) -> str:
-        """A plain SQL dump, as `pg_dump` in the docs makes it."""
+        """A plain SQL dump."""
         return self._tool("pg_dump", "-d", self.url(database), "--no-owner")
-
-    def restore(self, database: str, script: str) -> None:
-        """Run a dump against an empty database."""
-        done = subprocess.run(
-            self._command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(database)),
-            input=script, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, "psql", done.stdout, done.stderr)
 
     def __enter__(self) -> Self:
         return self

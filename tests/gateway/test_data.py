@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import openai
@@ -15,6 +16,7 @@ from tests.gateway.conftest import LaunchProxy, Replicas
 from tests.gateway.postgres import Postgres
 from tests.gateway.proxy import Proxy, call
 from tests.gateway.rendered import SERVED
+from tests.gateway.test_backup import run
 from tests.gateway.test_keys import USAGE as EXPECTED
 from tests.gateway.test_keys import served_at_once
 from tests.gateway.test_routes import CHAT, USAGE, ask, price
@@ -55,7 +57,7 @@ def eventually(read: Callable[[], T], wanted: Callable[[T], bool]) -> T:
 
 
 def test_a_restored_dump_with_the_same_salt_key_has_every_key_its_spend_and_its_models(
-    replicas: Replicas, postgres: Postgres, launch_proxy: LaunchProxy, upstream: Upstream
+    replicas: Replicas, postgres: Postgres, launch_proxy: LaunchProxy, upstream: Upstream, tmp_path: Path
 ) -> None:
     proxy = replicas.first
     prices = {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
@@ -68,8 +70,11 @@ def test_a_restored_dump_with_the_same_salt_key_has_every_key_its_spend_and_its_
     dump = postgres.dump(proxy.database_url.rpartition("/")[2])
     for secret in (key, "sk-run-time-secret", proxy.master_key, proxy.salt_key):
         assert secret not in dump
+    dumps = tmp_path / "dumps"
+    assert run("back_up.sh", postgres, proxy.database_url.rpartition("/")[2], dumps)[0] == 0
     postgres.create_database("restored")
-    postgres.restore("restored", dump)
+    code, said = run("restore.sh", postgres, "restored", dumps)
+    assert code == 0, said
 
     # With another master key, as one that was rotated: only the salt has to be the same.
     restored = launch_proxy(postgres.url("restored"), salt=proxy.salt_key).wait()

@@ -222,46 +222,6 @@ def test_a_rate_binds_and_says_when_to_come_back(
     assert 0 < int(caught.value.response.headers["retry-after"]) <= 60
 
 
-BODIES: dict[str, Any] = {
-    "prices": {"input_cost_per_token": 0, "output_cost_per_token": 0},
-    "prices in metadata": {"metadata": {"input_cost_per_token": 0}},
-    "prices in parameters": {"litellm_params": {"input_cost_per_token": 0, "output_cost_per_token": 0}},
-    "another deployment": {"model_info": {"id": "free", "input_cost_per_token": 0}},
-    "no log": {"no-log": True},
-    "no log in metadata": {"metadata": {"no-log": True}, "litellm_metadata": {"no-log": True}},
-    "no log as a header": {"extra_headers": {"no-log": "true"}},
-    "somebody else's reservation": {"metadata": {"user_api_key": "x", "user_api_key_budget_reservation": None}},
-}
-
-
-@pytest.fixture(scope="module")
-def talked_down(proxy: Proxy, upstream: Upstream) -> dict[str, tuple[str, int]]:
-    """For each body: the key that sent it, and how many requests came through to the model."""
-    found: dict[str, tuple[str, int]] = {}
-    for name, extra in BODIES.items():
-        key = proxy.make_key([ALIAS])
-        body = {"model": ALIAS, "messages": CHAT, "max_tokens": USAGE.completion, **extra}
-        with upstream.behaving(SPEC.served_name, Behaviour(usage=USAGE)), upstream.recording() as seen:
-            call(f"{proxy.url}/v1/chat/completions", key, body)
-        found[name] = key, len(seen)
-    return found
-
-
-@pytest.mark.parametrize("name", BODIES)
-def test_a_client_cannot_talk_the_price_down(name: str, proxy: Proxy, talked_down: dict[str, tuple[str, int]]) -> None:
-    key, served = talked_down[name]
-    assert proxy.spend(key, COST * served) == pytest.approx(COST * served)
-
-
-@pytest.mark.parametrize("field", ["api_base", "base_url"])
-def test_a_client_cannot_choose_the_models_address(field: str, proxy: Proxy, upstream: Upstream) -> None:
-    key = proxy.make_key([ALIAS])
-    body = {"model": ALIAS, "messages": CHAT, field: f"{upstream.url}/elsewhere"}
-    with upstream.recording() as seen:
-        assert call(f"{proxy.url}/v1/chat/completions", key, body).status == 401
-    assert not seen
-
-
 def served_at_once(proxies: Sequence[Proxy], upstream: Upstream, key: str, calls: int, **declared: Any) -> int:
     """How many of so many simultaneous calls, taken by the replicas in turn, come through to the model."""
     clients = [proxy.client(key) for proxy in proxies]

@@ -526,6 +526,14 @@ def test_tei_memory_grows_with_the_batch_its_warm_up_runs() -> None:
     assert spec.weights.bytes_on_disk / GIB < needs(spec).gib < 2 < needs(larger).gib
 
 
+def test_a_batch_of_a_thousand_inputs_is_within_what_is_planned_and_more_of_them_cost_more() -> None:
+    spec = CATALOG["embeddings"]
+    assert isinstance(spec.engine, TeiEngine)
+    assert 1000 <= spec.engine.max_client_batch_size < spec.engine.max_concurrent_requests
+    vast = spec.model_copy(update={"engine": spec.engine.model_copy(update={"max_client_batch_size": 100_000})})
+    assert needs(vast).gib > needs(spec).gib + 1
+
+
 def test_an_encoder_batch_shorter_than_the_context_needs_less() -> None:
     arch = CATALOG["embeddings"].weights.architecture  # type: ignore[union-attr]
     assert isinstance(arch, EncoderArchitecture)

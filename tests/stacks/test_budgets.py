@@ -122,7 +122,7 @@ OVER = {
         {"ai-platform:gpuQuota": "40", "ai-platform:machineType": "g2-standard-96", "ai-platform:maxMonthlyUsd": "900"},
         ["maxMonthlyUsd"],
     ),
-    "a decimal budget": ({"ai-platform:maxMonthlyUsd": "114.009"}, ["maxMonthlyUsd"]),
+    "a decimal budget": ({"ai-platform:maxMonthlyUsd": "115.009"}, ["maxMonthlyUsd"]),
 }
 
 

@@ -51,14 +51,14 @@ def line(lines: tuple[Line, ...], what: str) -> Line:
 
 
 def test_an_idle_stack_in_iowa_costs_its_system_node_nat_and_disks():
-    # e2-standard-4 on demand; 50 GiB of boot disk, 10 of database, the claims; NAT for one VM, one address.
-    by_hand = 730 * 0.134023 + (50 + 10 + CLAIMS) * 0.10 + 730 * (0.0014 + 0.005)
-    assert costs_of().idle_usd_per_month == round(by_hand, 2) == 114.01
+    # e2-standard-4 on demand; 50 GiB of boot disk, 10 of database, 10 of dumps, claims; NAT for one VM, one address.
+    by_hand = 730 * 0.134023 + (50 + 10 + 10 + CLAIMS) * 0.10 + 730 * (0.0014 + 0.005)
+    assert costs_of().idle_usd_per_month == round(by_hand, 2) == 115.01
 
 
 def test_an_idle_stack_in_the_netherlands_costs_what_it_costs_there():
-    by_hand = 730 * 0.147544 + (50 + 10 + CLAIMS) * 0.11 + 730 * (0.0014 + 0.005)
-    assert costs_of(gcp__zone="europe-west4-a").idle_usd_per_month == round(by_hand, 2) == 125.03
+    by_hand = 730 * 0.147544 + (50 + 10 + 10 + CLAIMS) * 0.11 + 730 * (0.0014 + 0.005)
+    assert costs_of(gcp__zone="europe-west4-a").idle_usd_per_month == round(by_hand, 2) == 126.13
 
 
 def test_the_free_tier_pays_the_fee_of_one_cluster_and_nothing_else():
@@ -94,13 +94,13 @@ def test_a_larger_claim_costs_more():
 
 def test_every_system_node_is_billed_with_its_disk_and_nat():
     two = costs_of(systemNodes="2", systemMachineType="e2-standard-4")
-    assert two.idle_usd_per_month == pytest.approx(114.01 + 730 * 0.134023 + 5 + 730 * 0.0014, abs=0.01)
+    assert two.idle_usd_per_month == pytest.approx(115.01 + 730 * 0.134023 + 5 + 730 * 0.0014, abs=0.01)
 
 
 def test_a_managed_database_replaces_the_disk():
     bill = costs_of(gateway=json.dumps({"database": "cloud-sql", "databaseGib": 20}))
     assert line(bill.idle, "Cloud SQL disk").usd == pytest.approx(20 * 0.17)
-    assert bill.idle_usd_per_month == pytest.approx(114.01 - 1.0 + 730 * 0.035 + 20 * 0.17, abs=0.01)
+    assert bill.idle_usd_per_month == pytest.approx(115.01 - 2.0 + 730 * 0.035 + 20 * 0.17, abs=0.01)
 
 
 def test_the_system_pool_is_never_spot():
@@ -114,25 +114,25 @@ SPOT_NODE = 730 * 0.512012 + 100 * 0.10 + 730 * 0.0014
 
 
 def test_with_everything_at_zero_an_hour_costs_the_idle_stack():
-    assert costs_of().usd_per_hour_now == round(114.00879 / 730, 4)
+    assert costs_of().usd_per_hour_now == round(115.00879 / 730, 4)
 
 
 @pytest.mark.parametrize(("spot", "node"), [("false", GPU_NODE), ("true", SPOT_NODE)])
 def test_one_model_up_adds_one_node_and_its_disk(spot: str, node: float):
     bill = costs_of(coder_chat__replicas="1", spot=spot)
     assert bill.nodes_now == 1
-    assert bill.usd_per_hour_now == round((114.00879 + node) / 730, 4)
+    assert bill.usd_per_hour_now == round((115.00879 + node) / 730, 4)
 
 
 def test_the_worst_case_is_one_node_all_month_whatever_is_up():
-    assert costs_of().worst_case_usd_per_month == round(114.00879 + GPU_NODE, 2)
+    assert costs_of().worst_case_usd_per_month == round(115.00879 + GPU_NODE, 2)
     assert costs_of(coder_chat__replicas="1").worst_case_usd_per_month == costs_of().worst_case_usd_per_month
 
 
 def test_a_quota_of_two_doubles_the_worst_case_and_not_the_present():
     bill = costs_of(gpuQuota="2", coder_chat__replicas="1")
     assert (bill.nodes_now, bill.nodes_at_worst) == (1, 2)
-    assert bill.worst_case_usd_per_month == round(114.00879 + 2 * GPU_NODE, 2)
+    assert bill.worst_case_usd_per_month == round(115.00879 + 2 * GPU_NODE, 2)
 
 
 def test_the_worst_case_ends_with_the_models_that_there_are():
