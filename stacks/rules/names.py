@@ -44,8 +44,8 @@ def namespaces(plan: Plan) -> Iterator[Problem]:
         return
     place, default = ("models", SERVING) if names.gateway == GATEWAY else ("gateway", GATEWAY)
     yield Problem(
-        f"{config_path(settings.project, 'namespaces', place)} is '{names.models}', and so is the other namespace: what is in "
-        "one would take the other's place",
+        f"{config_path(settings.project, 'namespaces', place)} is '{names.models}', and so is the other namespace: "
+        "what is in one would take the other's place",
         set_command(settings.project, ("namespaces", place), default),
     )
 
