@@ -23,8 +23,7 @@ up: $(SYNCED) ## bring up the local stack on an embedded cluster, with one model
 	@$(RUN)/ops up
 
 down: $(SYNCED) ## remove the embedded cluster and everything else in .local/
-	@$(RUN)/ops cluster down --wipe
-	@rm -rf .local
+	@$(RUN)/ops cluster down --everything
 
 cluster-up: $(SYNCED) ## start the embedded cluster alone
 	@$(RUN)/ops cluster up

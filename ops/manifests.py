@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
@@ -152,22 +150,9 @@ def secrets_note(resources: Sequence[Registered]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(resources: Sequence[Registered], directory: Path) -> list[Path]:
-    """One file an object, numbered in the order to apply; returns the files.
-
-    Files of an earlier plan that this one no longer has are removed, and nothing else is.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+def numbered(resources: Sequence[Registered]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each manifest with the name of its file: in their order they are to be applied."""
     for manifest in manifests(resources):
         rank, namespace, name = _rank(manifest)
         parts = [f"{rank:02d}", manifest["kind"].lower(), *([namespace] if namespace else []), name]
-        path = directory / ("-".join(parts) + ".yaml")
-        path.write_text(to_yaml([manifest]))
-        written.append(path)
-    note = directory / "SECRETS.txt"
-    note.write_text(secrets_note(resources))
-    for old in directory.glob("*.yaml"):
-        if old not in written and re.fullmatch(r"\d\d-[a-z]+-.+\.yaml", old.name):
-            old.unlink()
-    return [*written, note]
+        yield "-".join(parts) + ".yaml", manifest

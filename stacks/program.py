@@ -29,6 +29,7 @@ from stacks.access import desired_access, model_state
 from stacks.admission import admit
 from stacks.costs import costs
 from stacks.gke import Cloud, cloud, gateway_database
+from stacks.ownership import claim_all
 from stacks.plan import Plan, PlannedModel, State, Workload
 from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY
 from stacks.sections import GATEWAY, SERVING, Namespaces
@@ -155,7 +156,8 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
 
     `data` adopts what a destroy kept (upsert) and takes nothing over from another manager (no force).
     `workloads` repairs: it adopts an object whose creation was lost on the way (upsert), overrides changes made
-    by hand (force), and updates ConfigMaps and Secrets in place.
+    by hand (force), and updates ConfigMaps and Secrets in place. Neither is asked to take over what is not marked as
+    the stack's own.
     """
     platform = plan.settings.platform
     if base:
@@ -164,6 +166,7 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
         kubeconfig, context = platform.kubeconfig, platform.kube_context
         # Another context is another cluster, where everything has to be made; another address of it is not.
         identifier = f"{plan.settings.project}/{plan.settings.stack}/{platform.kube_context}"
+    claim_all(plan.settings, kubeconfig, context)
     data = k8s.Provider(
         "data",
         kubeconfig=kubeconfig,
@@ -190,8 +193,13 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
         enable_secret_mutable=True,
         opts=pulumi.ResourceOptions(depends_on=[*namespaces.values(), *(base.ready if base else ())]),
     )
-    mirrors = base.mirrors if base else {}
-    return _Site(data=data, workloads=workloads, mirrors=mirrors, names=names, namespaces=namespaces)
+    return _Site(
+        data=data,
+        workloads=workloads,
+        mirrors=base.mirrors if base else {},
+        names=names,
+        namespaces=namespaces,
+    )
 
 
 def _local_database(plan: Plan, site: _Site, password: pulumi.Output[str]) -> Database:

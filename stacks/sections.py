@@ -223,6 +223,7 @@ class Platform(Section):
     kubeconfig: str | None = None  # target kubernetes: path of the file
     kube_context: str | None = None  # target kubernetes: its context; the current one is never used
     namespaces: Namespaces = Namespaces()
+    adopt: Truth = False  # takes over what is in a cluster under the stack's names, whosever it is
     groups: dict[str, Truth] = {}
     gpu_quota: Annotated[Whole, Field(ge=0, le=1000)] = 1  # what GPUS_ALL_REGIONS allows
     machine_type: GpuMachine = "auto"  # auto: the smallest that holds all

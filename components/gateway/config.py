@@ -84,8 +84,8 @@ def gateway_config(models: Sequence[Registration], *, pool: int, spend_log_days:
         "litellm_settings": {
             # Parameters that an engine does not know are dropped instead of failing the request.
             "drop_params": True,
-            # Modules beside the rendered file: what is open, what a model that is off answers, how streams are counted, and
-            # what a refusal by budget means.
+            # Modules beside the rendered file: what is open, what a model that is off answers, how streams are counted,
+            # and what a refusal by budget means.
             "callbacks": ["door.hook", "model_state.hook", "stream_usage.hook", "budget_refusal.hook"],
             # A client cannot opt out of being billed.
             "global_disable_no_log_param": True,

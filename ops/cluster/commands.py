@@ -28,7 +28,7 @@ def up(root: Path, nodes: Sequence[NodeShape] = DEFAULT_NODES) -> int:
 
 def down(root: Path, *, wipe: bool) -> int:
     """Stop the cluster in `root`; with `wipe`, remove its folder. Nothing to stop is no error."""
-    did = EmbeddedCluster(root).down(wipe=wipe)
+    did = EmbeddedCluster(root).down(wipe=wipe, say=_console.print)
     kept = f"its folder {root} is removed" if wipe else f"its data is kept in {root}"
     _console.print(f"the embedded cluster is down; {kept}" if did else f"no embedded cluster runs in {root}")
     return 0

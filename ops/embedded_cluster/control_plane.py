@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict
 from ops.embedded_cluster.binaries import Binaries, Say, find_or_build, locked
 from ops.embedded_cluster.nodes import DEFAULT_NODES, STORAGE_CLASS, Manifest, NodeShape
 from ops.errors import FailedError
+from ops.interrupts import held_back
 
 CONTEXT = "ai-platform-embedded"  # the one context of the cluster's own kubeconfig
 
@@ -43,6 +44,7 @@ _PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-schedule
 _SERVICES = "10.96.0.0/16"
 _PODS = "10.244.0.0/16"
 _PATIENCE = 600.0  # s until a start counts as failed; it takes 5 on two idle cores, and ends at once if a program ends
+_SETTLED = 60.0  # s in which nodes of a cluster that runs are ready, also after a pause; it takes 10
 _GRACE = 10.0  # s between SIGTERM and SIGKILL
 # Below the ports that the kernel hands to outgoing connections: one of those could take the API server's
 # port while it restarts.
@@ -69,6 +71,16 @@ class _Process(BaseModel):
         # The program itself may be a wrapper that runs another: its arguments, which name the folder, remain.
         arguments = [os.fsencode(part) for part in self.argv[1:]]
         return cmdline.split(b"\0")[:-1][-len(arguments) :] == arguments
+
+    def resume(self) -> None:
+        """Let it go on, if it was stopped."""
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(self.pid)
+            try:
+                if self.alive:
+                    signal.pidfd_send_signal(handle, signal.SIGCONT)
+            finally:
+                os.close(handle)
 
     def end(self, *, grace: float) -> None:
         """Stop it: politely for so many seconds, then by force; returns when it is gone."""
@@ -133,29 +145,35 @@ class EmbeddedCluster:
 
         Returns when the nodes are ready. Raises FailedError, and leaves nothing running, if that fails.
         """
-        binaries = None if self.running else find_or_build(say)
-        with self._locked():
+        # From the first moment, which may be a build of minutes: a `down` meanwhile waits, and takes it all away.
+        with self._locked(say):
             state = self._load()
             if state is not None and state.complete:
-                self._publish(state, nodes)
+                self._revive(state, nodes)
                 return False
-            binaries = binaries or find_or_build(say)
+            binaries = find_or_build(say)
             state = state or self._new_state(binaries)
             try:
                 self._start(state, binaries)
                 self._publish(state, nodes)
             except BaseException:
-                self._stop(state, grace=_GRACE)
+                with held_back():  # a second Ctrl-C would leave what this one has not come to
+                    self._stop(state, grace=_GRACE)
                 raise
         return True
 
-    def down(self, *, wipe: bool) -> bool:
-        """Stop every process; with `wipe`, remove the folder too. False if there was nothing to do."""
-        if not (self.root / "state.json").exists():
+    def down(self, *, wipe: bool, say: Say = _silent) -> bool:
+        """Stop every process; with `wipe`, remove the folder too. False if there was nothing to do.
+
+        Waits for another command that works on the cluster, so what that starts is stopped too.
+        """
+        if not any((self.root / name).exists() for name in ("lock", "state.json")):
             return False
-        with self._locked():
+        with self._locked(say), held_back():
             state = self._load()
-            if state is None:  # another one wiped it while this one waited
+            if state is None:  # another one wiped it while this one waited, or a start has not come far
+                if wipe and {path.name for path in self.root.iterdir()} == {"lock"}:
+                    shutil.rmtree(self.root)
                 return False
             ran = any(process.alive for process in state.processes.values())
             self._stop(state, grace=0 if wipe else _GRACE)
@@ -266,9 +284,9 @@ class EmbeddedCluster:
         return path
 
     @contextmanager
-    def _locked(self) -> Generator[None]:
+    def _locked(self, say: Say = _silent) -> Generator[None]:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(self.root / "lock"):
+        with locked(self.root / "lock", lambda: say(f"another command works on the cluster in {self.root}: waiting")):
             yield
 
     def _new_state(self, binaries: Binaries) -> _State:
@@ -390,7 +408,8 @@ class EmbeddedCluster:
 
     def _spawn(self, state: _State, name: str, binary: str, arguments: Iterable[str]) -> None:
         argv = [binary, *arguments]
-        with (self.root / "log" / f"{name}.log").open("ab") as log:
+        # Together, or nobody would know of the process.
+        with held_back(), (self.root / "log" / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 argv,
                 cwd=self.root,
@@ -407,8 +426,8 @@ class EmbeddedCluster:
                 start_new_session=True,  # Ctrl-C in the operator's terminal is not for them
                 umask=0o077,
             )
-        process = state.processes[name] = _Process(pid=child.pid, argv=argv)
-        self._save(state)
+            process = state.processes[name] = _Process(pid=child.pid, argv=argv)
+            self._save(state)
         # The kernel shows a new program's command line a moment after it has begun.
         _wait_until(lambda: process.alive or child.poll() is not None, f"{name} to begin", _GRACE)
         child.returncode = 0  # it is meant to outlive this program: no warning when the object goes
@@ -417,7 +436,8 @@ class EmbeddedCluster:
         """End the processes, clients before servers."""
         for name in reversed(_PROGRAMS):
             if name in state.processes:
-                state.processes.pop(name).end(grace=grace)
+                state.processes[name].end(grace=grace)
+                del state.processes[name]
         self._save(state)
 
     # -- the API
@@ -431,7 +451,23 @@ class EmbeddedCluster:
 
         _wait_until(ready, "the API server to be ready", _PATIENCE, self.root / "log")
 
-    def _publish(self, state: _State, nodes: Sequence[NodeShape]) -> None:
+    def _revive(self, state: _State, nodes: Sequence[NodeShape]) -> None:
+        """Bring a cluster that runs to what was asked for, also after a pause: a machine that slept, a stopped kwok.
+
+        The node controller then has called the nodes not ready. kwok answers for them again, or is started anew.
+        """
+        for process in state.processes.values():
+            process.resume()
+        self._await_api(state)
+        try:
+            self._publish(state, nodes, patience=_SETTLED)
+        except FailedError:
+            binary, *arguments = state.processes["kwok"].argv
+            state.processes["kwok"].end(grace=0)
+            self._ensure(state, "kwok", binary, *arguments)
+            self._publish(state, nodes)
+
+    def _publish(self, state: _State, nodes: Sequence[NodeShape], *, patience: float = _PATIENCE) -> None:
         """Bring nodes and disk class to what was asked for, and wait until pods can be placed."""
         for node in nodes:
             self._apply(state, f"/api/v1/nodes/{node.name}", node.manifest)
@@ -449,7 +485,7 @@ class EmbeddedCluster:
                 item["metadata"]["name"] for item in self._nodes(state) if _is_ready(item)
             } == wanted and self._request(state, "GET", account)[0] == http.HTTPStatus.OK
 
-        _wait_until(ready, "the simulated nodes to be ready", _PATIENCE, self.root / "log")
+        _wait_until(ready, "the simulated nodes to be ready", patience, self.root / "log")
 
     def _nodes(self, state: _State) -> list[Manifest]:
         return json.loads(self._request(state, "GET", "/api/v1/nodes")[1])["items"]

@@ -14,9 +14,10 @@ from ops.console import errors as console_of_errors
 from ops.console import output, refusal
 from ops.engine import Registered, run_main
 from ops.errors import OpsError
-from ops.manifests import manifests, secrets_note, to_yaml, unknown_paths, write
+from ops.manifests import manifests, secrets_note, to_yaml, unknown_paths
 from ops.plan import REFUSED
 from ops.plan.data import plan_data
+from ops.plan.folder import write
 from ops.plan.screen import Asked, first_screen, print_asked
 from ops.plan.text import render
 from stacks.admission import Admission, admit

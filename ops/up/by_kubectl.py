@@ -21,6 +21,7 @@ from ops.errors import FailedError
 from ops.manifests import is_kubernetes, manifests, pod_template, read_keys
 from ops.up.secrets import SecretObject, existing
 from ops.up.site import Kubectl, Object
+from stacks.ownership import MARK
 from stacks.secrets import SALT_KEY
 
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim")  # in no set, so never pruned
@@ -127,7 +128,7 @@ def _list(items: Sequence[Object]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
-def _set_id(namespace: str) -> str:
+def set_id(namespace: str) -> str:
     """The id of a namespace's set, as KEP-3659 derives it from the parent; kubectl refuses another one."""
     digest = hashlib.sha256(f"{APPLY_SET}.{namespace}.ConfigMap.".encode()).digest()
     return f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
@@ -138,13 +139,13 @@ def _in_set(manifest: Object) -> Object:
     metadata = manifest["metadata"]
     if "namespace" not in metadata:
         return manifest
-    labels = {**metadata.get("labels", {}), "applyset.kubernetes.io/part-of": _set_id(metadata["namespace"])}
+    labels = {**metadata.get("labels", {}), "applyset.kubernetes.io/part-of": set_id(metadata["namespace"])}
     return {**manifest, "metadata": {**metadata, "labels": labels}}
 
 
 def _remove_stale_deployments(kubectl: Kubectl, namespace: str, planned: Container[Identity]) -> None:
     """Those of the set that left the plan go before anything comes: one may hold the GPU that another waits for."""
-    ours = f"applyset.kubernetes.io/part-of={_set_id(namespace)}"
+    ours = f"applyset.kubernetes.io/part-of={set_id(namespace)}"
     found = kubectl.get("--namespace", namespace, "deployments", "--selector", ours)
     if stale := [_identity(there)[2] for there in found if _identity(there) not in planned]:
         kubectl("delete", "deployment", *stale, "--namespace", namespace)
@@ -158,9 +159,16 @@ def _prune(kubectl: Kubectl, namespace: str, members: Sequence[Object]) -> None:
 
 def _apply_secrets(kubectl: Kubectl, secrets: Sequence[SecretObject], values: Mapping[str, str]) -> None:
     """Create what is absent, and change what differs; `settle` has refused what may not."""
-    found = {(secret.namespace, secret.name): there.get("data") for secret, there in existing(secrets, kubectl)}
-    differing = [s for s in secrets if found.get((s.namespace, s.name)) != s.data(values)]
+    found = {(secret.namespace, secret.name): there for secret, there in existing(secrets, kubectl)}
+    differing = [s for s in secrets if _differs(s, found.get((s.namespace, s.name)), values)]
     _apply(kubectl, [{**s.manifest, "data": s.data(values)} for s in differing], "--force-conflicts")
+
+
+def _differs(secret: SecretObject, there: Object | None, values: Mapping[str, str]) -> bool:
+    if there is None:
+        return True
+    marks = (o["metadata"].get("annotations", {}).get(MARK) for o in (there, secret.manifest))
+    return there.get("data") != secret.data(values) or len(set(marks)) > 1
 
 
 def reads(manifest: Mapping[str, Any], secrets: Sequence[SecretObject], values: Mapping[str, str]) -> str:

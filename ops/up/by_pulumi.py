@@ -15,9 +15,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -32,6 +34,14 @@ from stacks.settings import RawConfig
 
 _LEASH = Path(__file__).with_name("leash.py")
 _INSTALLER = "https://get.pulumi.com"
+_CLI = "pulumi"  # the program's name, of which a lock is
+_PATIENCE_S = 900  # for an earlier update: longer than one waits for a resource by default
+_CLOCK_S = 5  # by which the kernel's and a file's time may differ
+_INTERRUPTED = (
+    "interrupted: pulumi finishes what is under way; Ctrl-C again ends it at once",
+    "interrupted again: pulumi ends at once, and the next `ops up` mends what it leaves",
+    "interrupted once more: pulumi is killed",
+)
 _OWN_VARIABLES = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK")  # of the user, for other stacks
 
 
@@ -169,18 +179,25 @@ class PulumiStack:
     def _unlock(self, say: Say) -> None:
         """Let an update end whose `ops up` was killed; take away the lock of one that was killed itself.
 
-        Nobody else updates here: `ops up` holds a lock of its own.
+        Nobody else updates here: `ops up` holds a lock of its own. Raises FailedError for one that does not end.
         """
-        locks = list((self.folder / "state").glob(".pulumi/locks/**/*.json"))
+        # The CLI minds every file there, whatever it holds.
+        locks = [path for path in (self.folder / "state").glob(f".pulumi/locks/**/{self.name}/*") if path.is_file()]
+        deadline = time.monotonic() + _PATIENCE_S
         for lock in locks:
-            process = Path("/proc") / str(json.loads(lock.read_text())["pid"])
-            if process.exists():
-                say("an earlier update is being cancelled: waiting for it")
-            while process.exists():
+            if (pid := updating(lock)) is not None:
+                say(f"an earlier update is being cancelled: waiting for process {pid}")
+            while (pid := updating(lock)) is not None:
+                if time.monotonic() > deadline:
+                    raise FailedError(
+                        f"an earlier update, process {pid}, has not ended within {_PATIENCE_S} s", f"kill -INT {pid}"
+                    )
                 time.sleep(0.2)
-        if any(lock.exists() for lock in locks):
+        left = [lock for lock in locks if lock.exists()]
+        if left:
             say("an earlier update was killed: taking its lock away")
-            self._run("cancel", "--yes", "--stack", self.name)
+        for lock in left:
+            lock.unlink(missing_ok=True)
 
     # -- running it
 
@@ -218,38 +235,60 @@ class PulumiStack:
         scratch = self.folder / "tmp"  # every provider leaves a kubeconfig in its TMPDIR
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        with self._log.open("w") as log:
-            child = subprocess.Popen(
-                [sys.executable, _LEASH, str(os.getpid()), self.binary, *arguments],
-                cwd=self.project_dir,
-                env={**self._environment(), "TMPDIR": str(scratch)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # or the terminal tells it of a Ctrl-C a second time, which means "at once"
-            )
-        with self._log.open() as log:
-            lines, interrupted = readable(_follow(log, child)), False
-            while True:
-                try:
-                    for line in lines:
-                        say(line)
-                    break
-                except KeyboardInterrupt:
-                    say("interrupted: pulumi finishes what is under way; Ctrl-C again ends it at once")
-                    child.send_signal(signal.SIGINT)
-                    lines, interrupted = readable(_follow(log, child)), True
+        interrupts, notices = 0, list[str]()
+        child: subprocess.Popen[bytes] | None = None
+
+        def interrupt() -> None:
+            nonlocal interrupts
+            interrupts += 1
+            if child is not None:
+                notices.append(_INTERRUPTED[min(interrupts, len(_INTERRUPTED)) - 1])
+                child.send_signal(signal.SIGINT)
+
+        # However often it comes, and whenever: this program does not end before what it started.
+        with _on_interrupt(interrupt):
+            with self._log.open("w") as log:
+                child = subprocess.Popen(
+                    [sys.executable, _LEASH, str(os.getpid()), self.binary, *arguments],
+                    cwd=self.project_dir,
+                    env={**self._environment(), "TMPDIR": str(scratch)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # or the terminal tells it of a Ctrl-C a second time: "at once"
+                )
+            if interrupts:  # before there was anything to interrupt
+                child.send_signal(signal.SIGINT)
+            with self._log.open() as log:
+                for line in readable(_follow(log, child, notices)):
+                    say(line)
         shutil.rmtree(scratch, ignore_errors=True)
-        if interrupted:
+        if interrupts:
             raise KeyboardInterrupt
         return child.returncode
 
 
-def _follow(log: TextIO, child: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Lines of a file as a process writes them, until it ends."""
+def updating(lock: Path) -> int | None:
+    """The process that holds a lock of the CLI; None if it is gone, whoever has its number now."""
+    try:
+        pid, taken = int(json.loads(lock.read_text())["pid"]), lock.stat().st_mtime
+        process = Path("/proc") / str(pid)
+        name = (process / "cmdline").read_bytes().partition(b"\0")[0]  # empty for one that has ended
+        ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    began = int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    return pid if Path(os.fsdecode(name)).name == _CLI and began < taken + _CLOCK_S else None
+
+
+def _follow(log: TextIO, child: subprocess.Popen[bytes], notices: list[str]) -> Iterator[str]:
+    """Lines of a file as a process writes them, until it ends, and what is put among them."""
     begun = ""
     while True:
         over = child.poll() is not None
+        while notices:
+            yield notices.pop(0)
         while line := log.readline():
             begun += line
             if begun.endswith("\n"):
@@ -258,6 +297,19 @@ def _follow(log: TextIO, child: subprocess.Popen[bytes]) -> Iterator[str]:
         if over:
             return
         time.sleep(0.1)
+
+
+@contextmanager
+def _on_interrupt(act: Callable[[], None]) -> Generator[None]:
+    """Act on Ctrl-C instead of stopping wherever the program is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: act())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _STEP = re.compile(r"^\s*[-+~<>=]*\s*\S+:\S*:(?P<kind>\w+) (?P<name>\S+) (?P<verb>[*\w ]+?) \(\S+\) ?(?P<said>.*)$")

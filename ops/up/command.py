@@ -10,11 +10,13 @@ from ops.checkout import LOCAL
 from ops.config_files import load
 from ops.console import errors as console_of_errors
 from ops.console import output, refusal
-from ops.embedded_cluster.binaries import Say, locked
+from ops.embedded_cluster.binaries import Say
 from ops.engine import Recording
 from ops.errors import FailedError
+from ops.local_folder import alone
 from ops.up import by_kubectl, by_pulumi
 from ops.up.by_pulumi import PulumiStack
+from ops.up.ours import refuse_what_is_not_ours
 from ops.up.report import report
 from ops.up.secrets import rehearse, settle
 from ops.up.site import Site, prepare
@@ -65,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
             errors.print(refusal(admission.problems))
             return REFUSED
         _require_ours(raw, admission.plan)
-        (project_dir / LOCAL).mkdir(mode=0o700, exist_ok=True)
-        with locked(project_dir / LOCAL / "up.lock", lambda: console.print("another `ops up` is under way: waiting")):
+        with alone(project_dir, console.print):
             _up(args, raw, admission, project_dir, console.print)
     except KeyboardInterrupt:
         errors.print("interrupted: what was done stays; run it again to go on, or `make down` to take it away")
@@ -113,6 +114,7 @@ def _up(args: argparse.Namespace, raw: RawConfig, admission: Admission, project_
     site = prepare(plan, project_dir, say)
     recording, secrets = rehearse(raw, plan, project_dir)
     _require_nodes(plan, recording, site)
+    refuse_what_is_not_ours(plan, recording.resources, secrets, site.kubectl)
     values = settle(plan, secrets, site.kubectl, project_dir / LOCAL)
     by_hand: list[str] = []
     if binary is None:

@@ -16,25 +16,26 @@ from pathlib import Path
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_AT_LAST = 3  # the CLI finishes at the first interrupt and stops at the second; at this one it is killed
 
 
 def main(parent: int, command: list[str]) -> int:
     """The exit code of the command."""
     child: subprocess.Popen[bytes] | None = None
-    interrupted = False
+    interrupts = 0
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
+        nonlocal interrupts
+        interrupts += 1
         if child is not None:
-            child.send_signal(signal.SIGINT)
+            child.send_signal(signal.SIGINT if interrupts < _AT_LAST else signal.SIGKILL)
 
     signal.signal(signal.SIGINT, interrupt)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
     if os.getppid() != parent:  # gone before it could be watched
         return 128 + signal.SIGINT
     child = subprocess.Popen(command)
-    if interrupted:  # while it began
+    if interrupts:  # while it began
         child.send_signal(signal.SIGINT)
     code = child.wait()
     for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):

@@ -63,7 +63,7 @@ def test_only_the_command_line_prints_an_error_and_no_message_is_left_without_it
     [
         (("fit",), (2, "one model is to be named")),
         (("fit", "--config", "/proc/self/mem"), (2, "/proc/self/mem")),
-        (("plan", "--out", "FILE"), (2, "FILE: File exists")),
+        (("plan", "--out", "FILE"), (2, "FILE is a file, and --out wants a folder")),
         (("plan", "--out", "/proc/nowhere"), (2, "/proc/nowhere")),
         (("plan", "--project-dir", "FILE"), (2, "there is no Pulumi.yaml in FILE")),
         (("plan", "--format", "markdown"), (2, "markdown compares two plans")),

@@ -559,7 +559,7 @@ def test_forwarded_ports_end_with_the_command_however_it_ends(
         [
             sys.executable,
             "-c",
-            f"import sys, ops.cli; sys.exit(ops.cli.main(['smoke', '{CHAT}', '--context', 'x', '--project-dir', '/']))",
+            f"from ops.cli import main; raise SystemExit(main(['smoke', '{CHAT}', '--context', 'x']))",
         ],
         cwd=clone(tmp_path / "clone"),
         env={**os.environ, "PATH": cluster.path},

@@ -1,0 +1,220 @@
+"""Whose an object in a cluster is: all of a stack carry its mark, and what is there without it is left alone.
+
+A cluster has other tenants, and other stacks of this program. The provider's upsert, and kubectl's apply, take over
+whatever has the name of what they make; so each create is judged first, by what is there, and refused where that is
+not the stack's own. What the mark cannot say of objects that a stack has in its state already, the state says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import pulumi
+
+from components.kubernetes.clean_exit import end_without_traceback
+from stacks.commands import set_command
+from stacks.problems import Problem
+from stacks.sections import GATEWAY, SERVING, Namespaces
+from stacks.settings import Settings
+
+if TYPE_CHECKING:
+    from components.kubernetes.api_reader import ApiReader
+
+MARK = "ai-platform/stack"  # annotation of every object: project and stack
+Set = Callable[[Sequence[str], str], str]  # a place in config and its value, as the command that deploys so
+
+
+def mark_of(project: str, stack: str) -> str:
+    """What stands in the annotation."""
+    return f"{project}/{stack}"
+
+
+@dataclass(frozen=True, order=True)
+class There:
+    """An object that exists. `namespace` is empty for one of the whole cluster."""
+
+    namespace: str
+    kind: str
+    name: str
+    labels: Mapping[str, str]
+    mark: str | None
+
+    @classmethod
+    def of(cls, kind: str, metadata: Mapping[str, Any]) -> There:
+        """From what the API server says of it."""
+        annotations: dict[str, str] = metadata.get("annotations") or {}
+        labels: dict[str, str] = metadata.get("labels") or {}
+        own = {key: value for key, value in labels.items() if key != "kubernetes.io/metadata.name"}
+        return cls(metadata.get("namespace") or "", kind, metadata["name"], own, annotations.get(MARK))
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {place}"
+
+    @property
+    def owner(self) -> str:
+        """Who has it, as far as it says."""
+        if self.mark is not None:
+            return f"of the stack {self.mark}"
+        shown = ", ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
+        return f"labels: {shown}" if shown else "without labels"
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """What a stack may call its own, and the ways out where something is not."""
+
+    mark: str
+    project: str
+    namespaces: Namespaces
+    set: Set
+
+    @classmethod
+    def of(cls, settings: Settings, set_: Set | None = None) -> Ownership:
+        """Of a stack; `set_` speaks for another command than `pulumi`."""
+
+        def by_pulumi(place: Sequence[str], value: str) -> str:
+            return f"{set_command(settings.project, place, value)} && pulumi up"
+
+        mark = mark_of(settings.project, settings.stack)
+        return cls(mark, settings.project, settings.platform.namespaces, set_ or by_pulumi)
+
+    def problems(self, there: Sequence[There], namespaces: Sequence[There]) -> Iterator[Problem]:
+        """What stands against a plan: those of its objects that exist, and every namespace of the cluster.
+
+        What is in a namespace that is somebody else's is told with that.
+        """
+        yield from self._moved(namespaces)
+        strangers = sorted((t for t in there if t.mark != self.mark), key=lambda t: (t.namespace, t.kind, t.name))
+        theirs = {t.name for t in strangers if t.kind == "Namespace"}
+        for stranger in strangers:
+            if stranger.namespace in theirs:
+                continue
+            inside = [t for t in strangers if stranger.kind == "Namespace" and t.namespace == stranger.name]
+            yield Problem(self._said(stranger, inside), self._ways_out(stranger))
+
+    def _said(self, stranger: There, inside: Sequence[There]) -> str:
+        shown = ", ".join(f"{t.kind} {t.name} ({t.owner})" for t in inside[:_SHOWN])
+        more = f"; in it are so {shown}" if inside else ""
+        more += f" and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
+        what = (
+            "every pod in it would be cut off by default and held to Pod Security 'restricted'"
+            if stranger.kind == "Namespace"
+            else "it would be overwritten"
+        )
+        return f"{stranger} is there already and not of this stack, {self.mark} ({stranger.owner}){more}: {what}"
+
+    def _ways_out(self, stranger: There) -> str:
+        adopt = f"{self.set(['adopt'], 'true')}   # takes it over, and `pulumi destroy` then deletes it"
+        role = self._role(stranger.name if stranger.kind == "Namespace" else stranger.namespace)
+        if role is None:
+            return adopt
+        return f"{self.set(['namespaces', role], self._free_name(role))}   # another namespace; or: {adopt}"
+
+    def _role(self, namespace: str) -> str | None:
+        roles = {self.namespaces.gateway: "gateway", self.namespaces.models: "models"}
+        return roles.get(namespace)
+
+    def _free_name(self, role: str) -> str:
+        own = re.sub(r"[^a-z0-9]+", "-", self.mark.lower()).strip("-")[:40].strip("-")
+        return f"{own}-{GATEWAY if role == 'gateway' else SERVING}"
+
+    def _moved(self, namespaces: Sequence[There]) -> Iterator[Problem]:
+        """The stack is elsewhere: its data would stay behind, and what runs there would go on running."""
+        names = (self.namespaces.gateway, self.namespaces.models)
+        ours = sorted(t.name for t in namespaces if t.mark == self.mark)
+        if any(name not in names for name in ours):
+            left = [name for name in ours if name not in names]
+            yield Problem(
+                f"this stack, {self.mark}, is in namespace {' and '.join(left)} already, and config names "
+                f"{' and '.join(name for name in names if name not in ours) or 'others'}: its data would stay behind, "
+                "and the gateway would start with an empty database",
+                f"kubectl annotate namespace {' '.join(left)} {MARK}-   # leaves it there, as nobody's; "
+                "or set `namespaces` back",
+            )
+
+
+_SHOWN = 6
+
+
+def claim_all(settings: Settings, kubeconfig: pulumi.Input[str] | None, context: str | None) -> None:
+    """From now on every Kubernetes object that is registered carries the mark, and its create is judged first.
+
+    To be called once, in the stack's program, before there is an object.
+    """
+    ownership = Ownership.of(settings)
+    hook = pulumi.ResourceHook(
+        "whose it is", _Judge(ownership, kubeconfig, context).judge, opts=pulumi.ResourceHookOptions(on_dry_run=True)
+    )
+    judged = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook]))
+
+    def claim(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        if not args.type_.startswith("kubernetes:"):
+            return None
+        metadata: Any = args.props["metadata"]
+        metadata.annotations = {**(metadata.annotations or {}), MARK: ownership.mark}
+        opts = args.opts if settings.platform.adopt else pulumi.ResourceOptions.merge(args.opts, judged)
+        return pulumi.ResourceTransformationResult(args.props, opts)
+
+    pulumi.runtime.register_stack_transformation(claim)
+
+
+class NotOursError(Exception):
+    """An object that is somebody else's; the text says whose, and the ways out."""
+
+
+class _Judge:
+    """The hook before each create, in a preview too. The cluster is asked by the kubeconfig of the provider."""
+
+    def __init__(self, ownership: Ownership, kubeconfig: pulumi.Input[str] | None, context: str | None) -> None:
+        self._ownership, self._context = ownership, context
+        self._kubeconfig = pulumi.Output.from_input(kubeconfig)
+        self._reader: ApiReader | None = None
+        # Of its own: all of the loop's may be waiting for registrations, and those for this hook.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="whose")
+
+    async def judge(self, args: pulumi.ResourceHookArgs) -> None:
+        reader = await self._read_by()
+        if reader is None:
+            return  # a preview, before there is a cluster
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._found, reader, args.new_inputs or {}
+        )
+        if found:
+            end_without_traceback()
+            raise NotOursError("\n".join(map(str, found)))
+
+    async def _read_by(self) -> ApiReader | None:
+        if self._reader is None:
+            known = await self._kubeconfig.is_known()
+            kubeconfig = await self._kubeconfig.future() if known else None
+            # Here, since a plan never asks a cluster, and starts faster without what it takes.
+            from components.kubernetes.api_reader import ApiReader  # noqa: PLC0415
+
+            self._reader = ApiReader(kubeconfig, self._context) if kubeconfig else None
+        return self._reader
+
+    def _found(self, reader: ApiReader, inputs: Mapping[str, Any]) -> list[Problem]:
+        from components.kubernetes.api_reader import CannotLookError, UnreachableError  # noqa: PLC0415
+
+        kind, metadata = str(inputs["kind"]), cast("Mapping[str, str]", inputs["metadata"])
+        try:
+            found = reader.metadata(inputs["apiVersion"], kind, metadata.get("namespace"), metadata["name"])
+            # Before the first namespace of a stack there is nothing of it, or all of it is elsewhere.
+            namespaces = reader.namespaces() if kind == "Namespace" else []
+        except UnreachableError:
+            if pulumi.runtime.is_dry_run():
+                return []  # there may be no cluster yet
+            raise
+        except CannotLookError as error:
+            raise NotOursError(
+                f"whether {kind} {metadata['name']} is somebody else's cannot be seen: {error}\n"
+                f"  remedy: {self._ownership.set(['adopt'], 'true')}   # if nothing there is"
+            ) from None
+        there = [There.of(kind, found)] if found is not None else []
+        return list(self._ownership.problems(there, [There.of("Namespace", n) for n in namespaces]))
