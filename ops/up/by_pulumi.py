@@ -15,9 +15,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -28,6 +30,7 @@ from ops.checkout import LOCAL
 from ops.embedded_cluster.binaries import Say
 from ops.errors import FailedError
 from ops.up.secrets import write_private
+from ops.up.watch import Watch, failed
 from stacks.settings import RawConfig
 
 _LEASH = Path(__file__).with_name("leash.py")
@@ -100,13 +103,18 @@ class PulumiStack:
         """What every command about it takes."""
         return ["--stack", self.name, "--config-file", str(self.config_file)]
 
-    def up(self, raw: RawConfig, values: Mapping[str, str], say: Say) -> None:
-        """Deploy a config with its secrets. Raises FailedError if the CLI refuses or fails."""
+    def up(self, raw: RawConfig, values: Mapping[str, str], say: Say, watch: Watch) -> None:
+        """Deploy a config with its secrets.
+
+        Raises FailedError if the CLI refuses or fails, or if `watch` finds what waiting does not mend.
+        """
         self._prepare(raw, values, say)
         say(f"pulumi up (all it says is in {self._log})")
         quiet = ("--non-interactive", "--color=never", "--suppress-outputs")
-        code = self._stream(["up", "--yes", "--skip-preview", *quiet, *self.options], say)
+        code = self._stream(["up", "--yes", "--skip-preview", *quiet, *self.options], say, watch)
         if code != 0:
+            if found := watch.hopeless() or watch.last():
+                raise failed(found)
             raise FailedError(
                 "pulumi up failed, its output above says why; what it had done stays done",
                 f"ops up --stack {self.name}   # or, without the CLI: ops up --stack {self.name} --engine kubectl",
@@ -210,7 +218,7 @@ class PulumiStack:
     def _log(self) -> Path:
         return self.folder / "up.log"
 
-    def _stream(self, arguments: Sequence[str], say: Say) -> int:
+    def _stream(self, arguments: Sequence[str], say: Say, watch: Watch) -> int:
         """Run it, show its progress, and return its exit code.
 
         It writes to a file: writing to a pipe that nobody reads any more would kill it.
@@ -228,7 +236,7 @@ class PulumiStack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # or the terminal tells it of a Ctrl-C a second time, which means "at once"
             )
-        with self._log.open() as log:
+        with self._log.open() as log, _ended_if_hopeless(child, watch, say):
             lines, interrupted = readable(_follow(log, child)), False
             while True:
                 try:
@@ -243,6 +251,27 @@ class PulumiStack:
         if interrupted:
             raise KeyboardInterrupt
         return child.returncode
+
+
+@contextmanager
+def _ended_if_hopeless(child: subprocess.Popen[bytes], watch: Watch, say: Say) -> Generator[None]:
+    """Let the CLI finish what is under way, and wait for nothing more, once nothing can come of it."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(watch.every):
+            if found := watch.hopeless():
+                say(f"{found.told}; waiting does not mend that, so pulumi finishes what is under way")
+                child.send_signal(signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _follow(log: TextIO, child: subprocess.Popen[bytes]) -> Iterator[str]:
