@@ -31,7 +31,7 @@ from ops.embedded_cluster import control_plane
 from ops.embedded_cluster.control_plane import CONTEXT, EmbeddedCluster
 from ops.findings import claims, workloads
 from stacks.sections import GATEWAY, SERVING
-from tests.checkout import clone
+from tests.checkout import PROJECT_DIR, clone
 from tests.cluster import engine as real_engine
 from tests.cluster import platform
 from tests.cluster.conftest import eventually
@@ -155,6 +155,7 @@ def ward(
 ) -> Iterator[Ward]:
     """The two namespaces, empty."""
     monkeypatch.setenv("PATH", f"{cluster.kubectl_binary.parent}:/usr/bin:/bin")
+    monkeypatch.chdir(PROJECT_DIR)  # whose stack says the namespaces
     ward = Ward(cluster, lambda: capsys.readouterr().out)
     ward.apply(*(m for m in planned() if m["kind"] == "Namespace"))
     yield ward

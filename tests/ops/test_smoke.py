@@ -488,7 +488,8 @@ def test_a_gateway_without_its_database_is_told_in_its_own_last_words_with_a_com
     assert look in out
     cluster.secrets["gateway/litellm-master-key"] = {"key": KEY}
     cluster.write()
-    assert main(["keys", "--context", "somewhere", "--kubeconfig", "some-file"]) == 2
+    where = ["--context", "somewhere", "--kubeconfig", "some-file", "--project-dir", str(PROJECT_DIR)]
+    assert main(["keys", *where]) == 2
     told = capsys.readouterr().err
     assert words in told
     assert f"remedy: {look}litellm-db" in told
