@@ -59,7 +59,7 @@ LINES = (
         symptom="`Init:CrashLoopBackOff`, or `Init:0/1` for many minutes; `429` in the log of `stage-weights`",
         means="the hub limits this address; staging waits and tries again by itself",
         command=LOGS,
-        pattern=r"^stage: .*(\b429\b|Too Many Requests|rate.?limit)",
+        pattern=r"^stage: .*(answers 429\b|\b429 Client Error|Too Many Requests|rate.?limit)",
     ),
     Cause(
         name="hub-refused",
@@ -67,7 +67,7 @@ LINES = (
         means="the hub does not let us in: the model is gated or private, or the token is not one of an account that "
         "accepted its licence",
         command="secret",
-        pattern=r"^stage: .*(the hub refuses|\b40[13]\b|the token of the hub no token)",
+        pattern=r"^stage: .*(the hub refuses|\b40[13] Client Error|the token of the hub no token)",
         final=True,
     ),
     Cause(
@@ -75,13 +75,13 @@ LINES = (
         symptom="`Init:CrashLoopBackOff`, `404` in the log of `stage-weights`",
         means="the hub does not know this model or revision",
         command="ops pin",
-        pattern=r"^stage: .*(the hub does not know|\b404\b)",
+        pattern=r"^stage: .*(the hub does not know|\b404 Client Error)",
         final=True,
     ),
     Cause(
         name="claim-full",
         symptom="`CrashLoopBackOff`, `No space left on device`",
-        means="the claim is full, or too small for what has to be on it",
+        means="the claim or disk is full, or too small for what has to be on it",
         command="grow",
         pattern=r"has no room for|No space left on device|ENOSPC|Disk quota exceeded|[Ee]rrno 28\b",
         final=True,
@@ -106,9 +106,10 @@ LINES = (
     Cause(
         name="hub-away",
         symptom="`Init:0/1` for many minutes or `Init:CrashLoopBackOff`, no connection in the log of `stage-weights`",
-        means="the hub cannot be reached from the pod; staging waits and tries again by itself",
+        means="the hub cannot be reached from the pod, or what it sends is cut; staging tries again by itself",
         command=LOGS,
-        pattern=r"^stage: .*(trying again in|gave up on|[Cc]onnect|[Tt]imed? ?out|[Rr]esolv|\b5\d\d\b)",
+        pattern=r"^stage: .*(trying again in|gave up on|[Cc]onnect|[Tt]imed? ?out|[Rr]esolv|answers 5\d\d\b|"
+        r"\b5\d\d Server Error)",
     ),
     Cause(
         name="gpu-memory",
@@ -188,7 +189,7 @@ LINES = (
         symptom="`litellm` is not ready or answers 503 `no_db_connection`; `P1001` in its log",
         means="the gateway's database does not answer",
         command="kubectl -n {namespace} describe pods -l app.kubernetes.io/name=litellm-db",
-        pattern=r"P10(01|02|08|17)\b|Can't reach database server|All connection attempts failed|no_db_connection|"
+        pattern=r"P10(01|02|08|17)\b|Can't reach database server|no_db_connection|EngineConnectionError|"
         r"its database does not|[\"']?db[\"']?: ?[\"']?[Nn]ot connected|too many clients already|"
         r"remaining connection slots|could not translate host name|connection to server .* failed",
     ),

@@ -57,7 +57,7 @@ def logs_wanted(pod: Object) -> Iterator[tuple[str, tuple[str, ...]]]:
         if "running" in state and not entry.get("ready"):
             crashed = entry.get("restartCount", 0) > 0 and entry["name"] not in initial
             yield entry["name"], ("--previous",) if crashed else ()
-        elif _ended(entry):
+        elif _ended(entry) and not entry.get("ready"):
             yield entry["name"], ()
         elif "running" in state and pod["metadata"].get("labels", {}).get(NAME_LABEL) == litellm_gateway.APP:
             # It stays ready without its database, so that keys that were used lately are served.
@@ -79,7 +79,9 @@ def _of_container(pod: Object, entry: Object, snapshot: Snapshot) -> Finding | N
         return _image(pod, entry, snapshot)
     if reason in _NOT_STARTED:
         return _not_started(pod, entry, snapshot)
-    if (ended := _ended(entry)) and not entry.get("ready"):
+    ended = _ended(entry)
+    # One that runs again is told of only where it will be killed again.
+    if ended and (not entry.get("ready") or ("running" in entry["state"] and ended.get("reason") == "OOMKilled")):
         return _crashed(pod, entry, ended, snapshot)
     if "running" in entry.get("state", {}):
         return _running(pod, entry, snapshot)
@@ -100,7 +102,7 @@ def _state(pod: Object, entry: Object) -> str:
     state = entry.get("state", {})
     kind = next(iter(state), "waiting")
     now: Object = state.get(kind) or {}
-    reason = now.get("reason") or {"running": "running, not ready"}.get(kind, kind)
+    reason = now.get("reason") or {"running": "running" if entry.get("ready") else "running, not ready"}.get(kind, kind)
     initial = any(entry["name"] == c["name"] for c in pod["spec"].get("initContainers", ()))
     restarts = entry.get("restartCount", 0)
     count = f", {restarts} restart{'s' if restarts > 1 else ''}" if restarts else ""

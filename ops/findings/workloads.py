@@ -49,7 +49,7 @@ def refused(snapshot: Snapshot) -> Iterator[Finding]:
                 state="no pod is made, FailedCreate",
                 words=words,
                 seen=event_time(events[-1]),
-                times=event_count(events[-1]),
+                times=sum(map(event_count, events)),  # each names another pod, so each is another event
                 kind=kind.lower(),
                 name=meta["name"],
             )

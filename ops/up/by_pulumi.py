@@ -113,11 +113,14 @@ class PulumiStack:
         quiet = ("--non-interactive", "--color=never", "--suppress-outputs")
         code = self._stream(["up", "--yes", "--skip-preview", *quiet, *self.options], say, watch)
         if code != 0:
-            if found := watch.hopeless() or watch.last():
+            if found := watch.hopeless():
                 raise failed(found)
+            found = watch.last()
+            again = f"ops up --stack {self.name}   # or, without the CLI: ops up --stack {self.name} --engine kubectl"
             raise FailedError(
-                "pulumi up failed, its output above says why; what it had done stays done",
-                f"ops up --stack {self.name}   # or, without the CLI: ops up --stack {self.name} --engine kubectl",
+                "pulumi up failed, its output above says why; what it had done stays done"
+                + (f"; in the cluster: {found.told}" if found else ""),
+                found.command if found else again,
             )
 
     @property

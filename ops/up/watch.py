@@ -74,7 +74,9 @@ class Watch:
             for found in self._found
             if found.final and found.seen is not None and found.seen >= self.begun and self._ours(found)
         ]
-        self._hopeless = next((found for found in final if (found.cause, found.workloads[0]) in self._suspected), None)
+        self._hopeless = self._hopeless or next(
+            (found for found in final if (found.cause, found.workloads[0]) in self._suspected), None
+        )
         self._suspected = {(found.cause, found.workloads[0]) for found in final}
 
     def _ours(self, found: Finding) -> bool:

@@ -126,6 +126,26 @@ def test_last_words_are_the_newest_error_and_not_its_wrapper() -> None:
     assert last_words("") == ""
 
 
+def test_a_container_that_was_killed_for_memory_and_runs_again_is_told_and_another_crash_is_over() -> None:
+    for reason, causes in (("OOMKilled", ["memory"]), ("Error", [])):
+        entry = container({"running": {}}, last=ended(137, reason=reason), restarts=1, ready=True)
+        told = found(node(), pod("p", "coder-chat", containerStatuses=[entry]))
+        assert [finding.cause.name for finding in told] == causes
+    done = container({"terminated": {"exitCode": 0}}, last=ended(1), restarts=2, ready=True)
+    assert found(node(), pod("p", "coder-chat", initContainerStatuses=[done])) == []
+
+
+def test_a_gateway_that_runs_without_its_database_is_told_and_one_without_a_model_is_not() -> None:
+    entry = container({"running": {}}, ready=True)
+    gateway = pod("p", "litellm", "gateway", containerStatuses=[entry])
+    assert list(logs_wanted(gateway)) == [("main", ("--since=2m",))]
+    where = ("gateway", "p", "main")
+    away = "Can't reach database server at `litellm-db:5432`"
+    assert [finding.words for finding in found(node(), gateway, logs={where: f"{away}\nINFO ok"})] == [away]
+    model = "litellm.APIConnectionError: httpx.ConnectError: All connection attempts failed"
+    assert found(node(), gateway, logs={where: model}) == []
+
+
 # --- versions, Jobs, daemons -------------------------------------------------------------------------------------
 
 
