@@ -22,6 +22,7 @@ _COMMANDS = {
     "cluster": "start, stop and show the embedded cluster",
     "fit": "show whether a model fits a GPU, and where its memory goes",
     "smoke": "ask models what they are for, directly and through the gateway, with a key",
+    "doctor": "say what is wrong with a deployment, in its own last words, and what to type",
     "keys": "list teams and keys: spent, budget, left (no values)",
     "schema": "print the JSON Schema of stack files or of a catalog entry, for editors",
     "completion": "print the completion script of a shell",

@@ -30,6 +30,7 @@ from components.gateway import keys as gateway_keys
 from models.catalog import CATALOG, GROUPS
 from ops.checkout import cluster_root
 from ops.config_files import load
+from ops.embedded_cluster.binaries import kept
 from ops.errors import OpsError
 from stacks.problems import nearest
 from stacks.sections import Namespaces
@@ -56,8 +57,8 @@ def in_cluster(command: str, args: argparse.Namespace) -> str:
     return f"{command}{file} --context {shlex.quote(args.context) if args.context else '<name>'}"
 
 
-def named_cluster(args: argparse.Namespace, command: str) -> Kube:
-    """The cluster that the arguments name, or the stack's file.
+def named_cluster(args: argparse.Namespace, command: str, *, serves: bool = True) -> Kube:
+    """The cluster that the arguments name, or the stack's file; `serves` is whether something there has to answer.
 
     Raises OpsError where neither names a context.
     """
@@ -78,8 +79,8 @@ def named_cluster(args: argparse.Namespace, command: str) -> Kube:
     if platform.target == "kubernetes" and platform.kube_context:
         path = args.project_dir / Path(platform.kubeconfig).expanduser() if platform.kubeconfig else None
         if path is not None and not path.is_file():
-            raise _not_there(path, args.project_dir, f"{command} --context {platform.kube_context}")
-        return Kube(platform.kube_context, str(path) if path else None)
+            raise _not_there(path, args.project_dir, f"{command} --context {platform.kube_context}", serves=serves)
+        return Kube(platform.kube_context, str(path) if path else None, _program(path, args.project_dir))
     # As `gcloud container clusters get-credentials` names it.
     gcp = settings.gcp
     name = f"gke_{gcp.project}_{gcp.zone}_{settings.project}-{settings.stack}" if gcp else "<name>"
@@ -105,8 +106,17 @@ _SERVES = (
 )
 
 
-def _not_there(kubeconfig: Path, project_dir: Path, command: str) -> OpsError:
+def _program(kubeconfig: Path | None, project_dir: Path) -> str:
+    """kubectl: the user's, or the one that the embedded cluster brings."""
+    own = kubeconfig is not None and kubeconfig.absolute().is_relative_to(cluster_root(project_dir))
+    brought = kept("kubectl") if own and shutil.which("kubectl") is None else None
+    return str(brought or "kubectl")
+
+
+def _not_there(kubeconfig: Path, project_dir: Path, command: str, *, serves: bool) -> OpsError:
     if kubeconfig.absolute().is_relative_to(cluster_root(project_dir)):
+        if not serves:
+            return OpsError("the embedded cluster is not up, so there is nothing to look at", "make up")
         return OpsError(
             "the embedded cluster is not up, and on its simulated nodes nothing would answer either; docs/local.md "
             "says what serves on this machine",
@@ -137,6 +147,7 @@ class Kube:
 
     context: str
     kubeconfig: str | None = None  # path; None is kubectl's default
+    program: str = "kubectl"
 
     @property
     def named(self) -> list[str]:
@@ -145,7 +156,26 @@ class Kube:
 
     def typed(self, *words: str) -> str:
         """A kubectl command about it, as one types it in a shell."""
-        return shlex.join(["kubectl", *self.named, *words])
+        return shlex.join([self.program, *self.named, *words])
+
+    def __call__(self, *arguments: str) -> str:
+        """What kubectl prints; a log's bytes that are no text are replaced.
+
+        Raises OpsError with its complaint.
+        """
+        try:
+            done = subprocess.run(
+                [*self._command(), *arguments],
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=2 * _API_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise self._failed(" ".join(arguments[:6]), f"no answer within {2 * _API_S} s") from None
+        if done.returncode:
+            raise self._failed(" ".join(arguments[:6]), done.stderr.decode(errors="replace"))
+        return done.stdout.decode(errors="replace")
 
     def secret(self, namespace: str, name: str) -> dict[str, str]:
         """What a Secret holds, decoded.
@@ -186,13 +216,16 @@ class Kube:
             raise self._failed(f"get {' '.join(what)}", "the answer is not JSON") from None
 
     def _kubectl(self, namespace: str) -> list[str]:
-        if shutil.which("kubectl") is None:
+        return [*self._command(), f"--namespace={namespace}"]
+
+    def _command(self) -> list[str]:
+        if shutil.which(self.program) is None:
             raise OpsError(
                 "there is no kubectl on PATH, and the cluster is reached by it",
                 "gcloud components install kubectl   # or another way: https://kubernetes.io/docs/tasks/tools",
             )
         file = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
-        return ["kubectl", *file, f"--context={self.context}", f"--namespace={namespace}"]
+        return [self.program, *file, f"--context={self.context}"]
 
     def _failed(self, what: str, output: str) -> OpsError:
         # kubectl repeats itself before it gives up; the last line is the reason.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +19,8 @@ from models.facts import Price
 from models.machines import G2_MACHINES
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
+from ops.findings.causes import CAUSES
+from ops.findings.ways import Ways
 from stacks.sections import overrides_of
 
 DOCS = Path(__file__).parents[1]
@@ -32,6 +35,7 @@ def made(shown: Shown, docs: Path) -> Mapping[str, str]:
         "data-path": _fenced(data_path(shown)),
         "states": _fenced(states(shown)),
         "costs": _costs(shown),
+        "causes": _causes(),
     }
     pages = {
         "engines.md": _engines(),
@@ -287,4 +291,38 @@ def _costs(shown: Shown) -> str:
             "",
             "![Idle, now and at worst](pictures/costs.svg)",
         ]
+    )
+
+
+# --- causes ----------------------------------------------------------------------------------------------------
+
+# What a reader fills in; `ops doctor` does it for him.
+_BLANKS = {
+    "namespace": "NAMESPACE",
+    "pod": "POD",
+    "container": "CONTAINER",
+    "node": "NODE",
+    "claim": "CLAIM",
+    "kind": "KIND",
+    "name": "NAME",
+    "alias": "ALIAS",
+    "holder": "OTHER",
+    "gib": "GIB",
+    "storage_class": "CLASS",
+}
+
+
+def _causes() -> str:
+    """Symptom, cause and command of everything that `ops doctor` knows."""
+    ways = Ways(
+        lambda *words: shlex.join(["kubectl", *words]), "gke_PROJECT_us-central1-a_NAME", models=_BLANKS.values()
+    )
+    return "\n".join(
+        _table(
+            ("one sees", "cause", "command"),
+            [
+                (cause.symptom, f"{cause.means} (`{cause.name}`)", f"`{ways.command(cause.command, _BLANKS)}`")
+                for cause in CAUSES.values()
+            ],
+        )
     )

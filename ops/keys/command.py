@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, cast
@@ -19,6 +19,8 @@ from components.gateway.reconcile_keys import NO_MODELS, OWNER
 from ops.console import Column, Row, output, print_table
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment, readiness, usable_key
 from ops.errors import OpsError
+from ops.findings.finding import Finding
+from ops.findings.of_stack import ways_of, why
 from ops.kube import add_arguments as add_cluster_arguments
 from ops.kube import in_cluster, named_cluster, namespaces, secret_value
 from ops.wrapping import wrapped
@@ -87,9 +89,10 @@ class Purses(BaseModel):
 class _Admin(Gateway):
     """The reconcile program's view of the admin API, over a client that keeps the key from proxies."""
 
-    def __init__(self, endpoint: Endpoint, look: str) -> None:
+    def __init__(self, endpoint: Endpoint, look: str, why: Callable[[], Finding | None] = lambda: None) -> None:
         super().__init__(endpoint.url, endpoint.key or "", ())
         self.look = look  # the command that shows why it does not answer
+        self.why = why  # what its cluster says of that
         self._endpoint = endpoint
 
     def call(self, route: str, body: dict[str, Any] | None = None) -> Any:
@@ -111,10 +114,18 @@ def _admin(args: argparse.Namespace, stack: ExitStack) -> _Admin:
         url = base_url("ops keys", "--gateway-url", args.gateway_url)
         return _Admin(Endpoint(url, _TIMEOUT_S, key_from_environment(args.master_key_env)), readiness(url))
     kube = named_cluster(args, "ops keys")
-    namespace, name = namespaces(args).gateway, litellm_gateway.MASTER_SECRET
+    spaces, name = namespaces(args), litellm_gateway.MASTER_SECRET
+    namespace = spaces.gateway
     key = usable_key(secret_value(kube, namespace, name, litellm_gateway.SECRET_KEY), f"Secret {namespace}/{name}")
-    url = stack.enter_context(kube.forward(namespace, litellm_gateway.APP, litellm_gateway.PORT))
-    return _Admin(Endpoint(url, _TIMEOUT_S, key), kube.typed("-n", namespace, "get", "pods"))
+    ways = ways_of(kube, args)
+    try:
+        url = stack.enter_context(kube.forward(namespace, litellm_gateway.APP, litellm_gateway.PORT))
+    except OpsError:
+        if found := why(kube, ways, spaces, namespace):
+            raise OpsError(f"the gateway is not up: {found.told}", found.command) from None
+        raise
+    look = kube.typed("-n", namespace, "get", "pods")
+    return _Admin(Endpoint(url, _TIMEOUT_S, key), look, lambda: why(kube, ways, spaces, namespace))
 
 
 def _read(gateway: _Admin) -> Purses:
@@ -127,7 +138,11 @@ def _read(gateway: _Admin) -> Purses:
             models_registered_at_run_time=sorted(set(actual.runtime_models)),
         )
     except UnreachableError as error:
-        raise OpsError(f"the gateway does not answer: {error}", gateway.look) from None
+        found = gateway.why()
+        told = f"; {found.told}" if found else ""
+        raise OpsError(
+            f"the gateway does not answer: {error}{told}", found.command if found else gateway.look
+        ) from None
     except RefusedError as error:
         raise OpsError(f"the gateway refuses: {error}", "pulumi up   # puts the admin key in place") from None
     except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:

@@ -20,6 +20,7 @@ from ops.console import Column, Row, output, print_table
 from ops.console import errors as console_of_errors
 from ops.endpoint import Endpoint, NoAnswerError, base_url, key_from_environment
 from ops.errors import OpsError
+from ops.findings.of_stack import ways_of
 from ops.kube import add_arguments as add_cluster_arguments
 from ops.kube import in_cluster, named_cluster, namespaces
 from ops.smoke.checks import Check, Verdict, bring_up, exercise, price_usd, served_name, through_gateway
@@ -99,7 +100,8 @@ def _site(args: argparse.Namespace) -> Site:
                 "--direct-key-env is for --direct-url only",
                 f"ops smoke <alias> --direct-url <URL> --direct-key-env {args.direct_key_env}",
             )
-        return Cluster(named_cluster(args, "ops smoke"), args.timeout, args.key, key, namespaces(args))
+        kube = named_cluster(args, "ops smoke")
+        return Cluster(kube, args.timeout, args.key, key, namespaces(args), ways_of(kube, args))
     if args.context or args.kubeconfig:
         raise OpsError("a context and a plain address are two places", in_cluster("ops smoke", args))
     if args.gateway_url and key is None:
@@ -158,7 +160,11 @@ def _located(check: Check, spec: ModelSpec, site: Site) -> Check:
     if check.remedy:
         return replace(check, remedy=check.remedy.replace("{place}", site.place).replace("{alias}", spec.alias))
     lost = check.verdict is Verdict.UNREACHABLE or check.status == HTTPStatus.SERVICE_UNAVAILABLE
-    return replace(check, remedy=site.look) if lost and check.verdict is not Verdict.OFF else check
+    if not lost or check.verdict is Verdict.OFF:
+        return check
+    if found := site.why_gateway():
+        return replace(check, detail=f"{check.detail}; {found.told}", remedy=found.command)
+    return replace(check, remedy=site.look)
 
 
 # --- spend ---------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ from models.catalog import CATALOG
 from models.spec import ModelSpec
 from ops.endpoint import Endpoint, NoAnswerError, readiness, usable_key
 from ops.errors import OpsError
+from ops.findings.finding import Finding
+from ops.findings.of_stack import why
+from ops.findings.ways import Ways
 from ops.kube import Kube, Scale, secret_value
 from ops.smoke.checks import Check, Verdict, bring_up
 from stacks.sections import Namespaces
@@ -42,6 +45,10 @@ class Site(Protocol):
     @property
     def look(self) -> str:
         """The command that shows why the gateway does not answer."""
+        ...
+
+    def why_gateway(self) -> Finding | None:
+        """What is wrong with the gateway, as far as its cluster tells."""
         ...
 
     def aliases(self) -> Sequence[str]:
@@ -70,6 +77,7 @@ class Cluster:
     key_alias: str
     gateway_key: str | None
     namespaces: Namespaces
+    ways: Ways
 
     only_up = True
 
@@ -80,6 +88,9 @@ class Cluster:
     @property
     def look(self) -> str:
         return self.kube.typed("-n", self.namespaces.gateway, "get", "pods")
+
+    def why_gateway(self) -> Finding | None:
+        return why(self.kube, self.ways, self.namespaces, self.namespaces.gateway)
 
     @cached_property
     def _scales(self) -> dict[str, Scale]:
@@ -111,11 +122,16 @@ class Cluster:
         if not scale.wanted:
             return Check("-", Verdict.OFF, f"{spec.alias} is off, so it costs nothing", bring_up(spec))
         if not scale.ready:
+            found = why(self.kube, self.ways, self.namespaces, self.namespaces.models, spec.alias)
+            told = f": {found.told}" if found else ""
+            describe = self.kube.typed(
+                "-n", self.namespaces.models, "describe", "pods", "-l", f"{NAME_LABEL}={spec.alias}"
+            )
             return Check(
                 "-",
                 Verdict.FAILED,
-                f"{spec.alias} is not up yet: {scale.ready} of {scale.wanted} ready",
-                self.kube.typed("-n", self.namespaces.models, "describe", "pods", "-l", f"{NAME_LABEL}={spec.alias}"),
+                f"{spec.alias} is not up yet: {scale.ready} of {scale.wanted} ready{told}",
+                found.command if found else describe,
             )
         try:
             url = stack.enter_context(self.kube.forward(self.namespaces.models, spec.alias, PORT))
@@ -133,6 +149,8 @@ class Cluster:
                 self.kube.forward(self.namespaces.gateway, litellm_gateway.APP, litellm_gateway.PORT)
             )
         except OpsError as error:
+            if found := self.why_gateway():
+                return Check("-", Verdict.UNREACHABLE, f"the gateway is not up: {found.told}", found.command)
             return Check("-", Verdict.UNREACHABLE, error.problem.message, error.problem.remedy)
         return Endpoint(url, self.timeout, key)
 
@@ -161,6 +179,9 @@ class Addresses:
     @property
     def look(self) -> str:
         return readiness(self.gateway_server.url if self.gateway_server else "<URL>")
+
+    def why_gateway(self) -> Finding | None:
+        return None
 
     def aliases(self) -> Sequence[str]:
         """Those of the catalog that the key may use, whether they are up or not."""

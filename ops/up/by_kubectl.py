@@ -21,6 +21,7 @@ from ops.errors import FailedError
 from ops.manifests import is_kubernetes, manifests, pod_template, read_keys
 from ops.up.secrets import SecretObject, existing
 from ops.up.site import Kubectl, Object
+from ops.up.watch import Watch
 from stacks.ownership import MARK
 from stacks.secrets import SALT_KEY
 
@@ -38,11 +39,14 @@ def deploy(
     resources: Sequence[Registered],
     secrets: Sequence[SecretObject],
     values: Mapping[str, str],
+    *,
     say: Say,
+    watch: Watch,
 ) -> None:
     """Bring a cluster to what a plan says, and wait until all of it is available.
 
-    Raises FailedError where the API server refuses an object, or a workload is not available in its time.
+    Raises FailedError where the API server refuses an object, or a workload is not available in its time; earlier
+    where `watch` finds what waiting does not mend.
     """
     objects = manifests(resources, lambda manifest: reads(manifest, secrets, values))
     kept = [manifest for manifest in objects if manifest["kind"] in KEPT]
@@ -54,13 +58,13 @@ def deploy(
     namespaces = sorted({namespace for _, namespace, _ in rest} - {""})
     for namespace in namespaces:
         _remove_stale_deployments(kubectl, namespace, rest)
-    _apply_in_order(kubectl, rest, resources, say)
+    _apply_in_order(kubectl, rest, resources, say, watch)
     for namespace in namespaces:
         _prune(kubectl, namespace, [m for (_, where, _), m in rest.items() if where == namespace])
 
 
 def _apply_in_order(
-    kubectl: Kubectl, objects: Mapping[Identity, Object], resources: Sequence[Registered], say: Say
+    kubectl: Kubectl, objects: Mapping[Identity, Object], resources: Sequence[Registered], say: Say, watch: Watch
 ) -> None:
     """Apply each object as soon as the workloads that it follows are ready; return when all are."""
     before, patience = follows(resources), _patience(resources)
@@ -77,8 +81,9 @@ def _apply_in_order(
         _apply(kubectl, map(_in_set, due.values()), "--force-conflicts")
         for identity in list(deadlines):
             try:
-                _check(kubectl, objects[identity], deadlines[identity])
+                _check(kubectl, objects[identity], deadlines[identity], watch)
             except _NotYetError as state:
+                watch.require_hope()
                 if told.get(identity) != str(state):
                     told[identity] = str(state)
                     say(f"  waiting for {_shown(identity)} (up to {patience[identity]} s in all): {state}")
@@ -210,7 +215,7 @@ class _NotYetError(Exception):
     """What a workload waits for."""
 
 
-def _check(kubectl: Kubectl, manifest: Object, deadline: float) -> None:
+def _check(kubectl: Kubectl, manifest: Object, deadline: float, watch: Watch) -> None:
     """Return if a workload is ready, or becomes so in a moment.
 
     Raises _NotYetError if not, and FailedError if it never will or its time is over.
@@ -221,13 +226,15 @@ def _check(kubectl: Kubectl, manifest: Object, deadline: float) -> None:
     try:
         kubectl(*check, *where, f"--timeout={_MOMENT}")
     except FailedError as error:
-        state = _state(kubectl, manifest)
         lost = "timed out" not in str(error) or (kind == "Job" and any(map(_has_failed, kubectl.get(*where, what))))
-        if not lost and time.monotonic() < deadline:
+        over = lost or time.monotonic() >= deadline
+        found = watch.last(_identity(manifest)) if over else watch.about(_identity(manifest))
+        state = found.told if found else _state(kubectl, manifest)
+        if not over:
             raise _NotYetError(state) from error
+        describe = f"{kubectl.typed('-n', namespace, 'describe', what)}   # once that is mended, run it again"
         raise FailedError(
-            f"{_shown((kind, namespace, name))} is not available: {state}",
-            f"{kubectl.typed('-n', namespace, 'describe', what)}   # once that is mended, run it again",
+            f"{_shown((kind, namespace, name))} is not available: {state}", found.command if found else describe
         ) from error
 
 

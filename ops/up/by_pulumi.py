@@ -30,6 +30,7 @@ from ops.checkout import LOCAL
 from ops.embedded_cluster.binaries import Say
 from ops.errors import FailedError
 from ops.up.secrets import write_private
+from ops.up.watch import Watch, failed
 from stacks.settings import RawConfig
 
 _LEASH = Path(__file__).with_name("leash.py")
@@ -110,16 +111,24 @@ class PulumiStack:
         """What every command about it takes."""
         return ["--stack", self.name, "--config-file", str(self.config_file)]
 
-    def up(self, raw: RawConfig, values: Mapping[str, str], say: Say) -> None:
-        """Deploy a config with its secrets. Raises FailedError if the CLI refuses or fails."""
+    def up(self, raw: RawConfig, values: Mapping[str, str], say: Say, watch: Watch) -> None:
+        """Deploy a config with its secrets.
+
+        Raises FailedError if the CLI refuses or fails, or if `watch` finds what waiting does not mend.
+        """
         self._prepare(raw, values, say)
         say(f"pulumi up (all it says is in {self._log})")
         quiet = ("--non-interactive", "--color=never", "--suppress-outputs")
-        code = self._stream(["up", "--yes", "--skip-preview", *quiet, *self.options], say)
+        code = self._stream(["up", "--yes", "--skip-preview", *quiet, *self.options], say, watch)
         if code != 0:
+            if found := watch.hopeless():
+                raise failed(found)
+            found = watch.last()
+            again = f"ops up --stack {self.name}   # or, without the CLI: ops up --stack {self.name} --engine kubectl"
             raise FailedError(
-                "pulumi up failed, its output above says why; what it had done stays done",
-                f"ops up --stack {self.name}   # or, without the CLI: ops up --stack {self.name} --engine kubectl",
+                "pulumi up failed, its output above says why; what it had done stays done"
+                + (f"; in the cluster: {found.told}" if found else ""),
+                found.command if found else again,
             )
 
     @property
@@ -227,7 +236,7 @@ class PulumiStack:
     def _log(self) -> Path:
         return self.folder / "up.log"
 
-    def _stream(self, arguments: Sequence[str], say: Say) -> int:
+    def _stream(self, arguments: Sequence[str], say: Say, watch: Watch) -> int:
         """Run it, show its progress, and return its exit code.
 
         It writes to a file: writing to a pipe that nobody reads any more would kill it.
@@ -259,7 +268,7 @@ class PulumiStack:
                 )
             if interrupts:  # before there was anything to interrupt
                 child.send_signal(signal.SIGINT)
-            with self._log.open() as log:
+            with self._log.open() as log, _ended_if_hopeless(child, watch, say):
                 for line in readable(_follow(log, child, notices)):
                     say(line)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -280,6 +289,27 @@ def updating(lock: Path) -> int | None:
         return None
     began = int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
     return pid if Path(os.fsdecode(name)).name == _CLI and began < taken + _CLOCK_S else None
+
+
+@contextmanager
+def _ended_if_hopeless(child: subprocess.Popen[bytes], watch: Watch, say: Say) -> Generator[None]:
+    """Let the CLI finish what is under way, and wait for nothing more, once nothing can come of it."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(watch.every):
+            if found := watch.hopeless():
+                say(f"{found.told}; waiting does not mend that, so pulumi finishes what is under way")
+                child.send_signal(signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _follow(log: TextIO, child: subprocess.Popen[bytes], notices: list[str]) -> Iterator[str]:

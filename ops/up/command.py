@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ops.checkout import LOCAL
@@ -13,13 +13,17 @@ from ops.console import output, refusal
 from ops.embedded_cluster.binaries import Say
 from ops.engine import Recording
 from ops.errors import FailedError
+from ops.findings.redact import Redactor
+from ops.findings.ways import Ways
 from ops.local_folder import alone
+from ops.manifests import manifests
 from ops.up import by_kubectl, by_pulumi
 from ops.up.by_pulumi import PulumiStack
 from ops.up.ours import refuse_what_is_not_ours
 from ops.up.report import report
-from ops.up.secrets import rehearse, settle
+from ops.up.secrets import FILE, rehearse, settle
 from ops.up.site import Site, prepare
+from ops.up.watch import Watch
 from stacks.admission import Admission, admit
 from stacks.plan import Plan
 from stacks.settings import RawConfig
@@ -117,14 +121,31 @@ def _up(args: argparse.Namespace, raw: RawConfig, admission: Admission, project_
     refuse_what_is_not_ours(plan, recording.resources, secrets, site.kubectl)
     values = settle(plan, secrets, site.kubectl, project_dir / LOCAL)
     by_hand: list[str] = []
+    watch = _watch(args, recording, site, values, project_dir)
     if binary is None:
-        by_kubectl.deploy(site.kubectl, recording.resources, secrets, values, say)
+        by_kubectl.deploy(site.kubectl, recording.resources, secrets, values, say=say, watch=watch)
     else:
         stack = PulumiStack(binary, project_dir, raw.project, raw.stack)
-        stack.up(raw, values, say)
+        stack.up(raw, values, say, watch)
         by_hand = stack.commands
     for line in report(plan, recording, site, by_hand):
         say(line)
+
+
+def _watch(
+    args: argparse.Namespace, recording: Recording, site: Site, values: Mapping[str, str], project_dir: Path
+) -> Watch:
+    """What looks at the cluster while this run waits for it."""
+    objects = manifests(recording.resources)
+    given = [f"--model={args.model}"] if args.model else []
+    given += [f"--set={assignment}" for assignment in args.assignments]
+    return Watch(
+        site.kubectl,
+        [m["metadata"]["name"] for m in objects if m["kind"] == "Namespace"],
+        {(m["kind"], m["metadata"].get("namespace", ""), m["metadata"]["name"]) for m in objects},
+        Ways(site.kubectl.typed, site.kubectl.context, args.stack, tuple(given), str(project_dir / LOCAL / FILE)),
+        Redactor(values.values()),
+    )
 
 
 def _engine(args: argparse.Namespace, say: Say) -> Path | None:

@@ -50,6 +50,7 @@ class Kubectl:
             env={**os.environ, "KUBECACHEDIR": str(self.cache), "KUBERC": "off", "KUBECTL_APPLYSET": "true"},
             capture_output=True,
             text=True,
+            errors="replace",  # a container's log may hold anything
             check=False,
         )
         if done.returncode != 0:

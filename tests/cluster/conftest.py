@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import pytest
 
 from ops.embedded_cluster.binaries import why_unavailable
 from ops.embedded_cluster.control_plane import EmbeddedCluster
-from ops.errors import FailedError
 from tests.cluster import engine
 from tests.cluster.engine import Engine
-from tests.cluster.platform import NAMESPACES, Platform
-from tests.patience import kubectl_timeout, patient
+from tests.cluster.platform import NAMESPACES, Platform, eventually
+from tests.cluster.ward import hand_cluster, ward
+from tests.patience import kubectl_timeout
+
+__all__ = ["eventually", "hand_cluster", "ward"]  # for the tests of this folder
 
 Manifest = dict[str, Any]
 _numbers = itertools.count(1)
@@ -90,12 +91,3 @@ def platform(request: pytest.FixtureRequest, cluster: EmbeddedCluster) -> Iterat
 def deploys(platform: Platform, tmp_path: Path) -> Callable[[str], Engine]:
     """Makes a stack on the real engine, deployed to the platform's cluster."""
     return lambda stack: Engine.prepared(tmp_path, stack, platform.cluster)
-
-
-def eventually(check: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until a check is true; on the last try its own error or value is what the test fails with."""
-    for _ in patient(seconds):
-        with suppress(AssertionError, FailedError, KeyError, IndexError):
-            if check():
-                return
-    assert check()

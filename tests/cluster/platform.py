@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from ops.embedded_cluster.control_plane import EmbeddedCluster
+from ops.errors import FailedError
 from ops.manifests import manifests
 from stacks.sections import GATEWAY, SERVING
-from tests.patience import kubectl_timeout
+from tests.patience import kubectl_timeout, patient
 from tests.support import NAME_LABEL, recorded
 
 Manifest = dict[str, Any]
@@ -87,3 +88,12 @@ class Platform:
         finally:
             self.cluster.start_api_server()
             self.cluster.kubectl("uncordon", *nodes)
+
+
+def eventually(check: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until a check is true; on the last try its own error or value is what the test fails with."""
+    for _ in patient(seconds):
+        with suppress(AssertionError, FailedError, KeyError, IndexError):
+            if check():
+                return
+    assert check()

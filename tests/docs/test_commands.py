@@ -40,6 +40,8 @@ _BLANKS = {
     "ALIAS:SETTING VALUE": "coder-chat:maxModelLen 8192",
     "ALIAS": "coder-chat",
     "OTHER": "coder-mini",
+    "NAMESPACE": "serving",
+    "GIB": "40",
 }
 # What needs more than a test has, by its first words.
 _LEFT_OUT = {
@@ -47,6 +49,7 @@ _LEFT_OUT = {
     "gcloud auth application-default login": "needs an account",
     "gcloud compute disks list": "needs an account",
     "gcloud container ai profiles list": "needs an account",
+    "gcloud compute regions describe": "needs an account",
     "kind create cluster": "needs Docker",
     "read -rs": "waits for a person",
     "export": "of the shell",
@@ -166,7 +169,8 @@ class Reader:
         for word in words:
             if word.startswith("app.kubernetes.io/"):
                 label, value = word.split("=")
-                assert any(r.inputs["metadata"]["labels"].get(label) == value for r in record.all("Deployment"))
+                made = (*record.all("Deployment"), *record.all("StatefulSet"))
+                assert any(r.inputs["metadata"]["labels"].get(label) == value for r in made)
 
     def gets_credentials(self, text: str) -> None:
         printed = str(recorded().outputs["kubectlLogin"])

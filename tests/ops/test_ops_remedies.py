@@ -19,7 +19,10 @@ from tests.ops.typed import remedies, why_not_typable
 from tests.support import PROJECT_DIR
 
 _ERRORS = {"OpsError": 1, "FailedError": 1}  # where their remedy is
-_FILES = [CHECKOUT / "ops" / name for name in ("kube.py", "endpoint.py", "keys", "smoke", "up", "cluster")]
+_FILES = [
+    CHECKOUT / "ops" / name
+    for name in ("kube.py", "endpoint.py", "keys", "smoke", "up", "cluster", "doctor", "findings")
+]
 
 
 def _written() -> Iterator[tuple[str, str]]:

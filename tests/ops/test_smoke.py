@@ -24,6 +24,7 @@ from ops.smoke.checks import Usage, Verdict, price_usd
 from ops.smoke.command import exit_code
 from tests.catalog import CATALOG, GROUPS
 from tests.checkout import PROJECT_DIR, clone
+from tests.ops.cluster import container, ended, node, pod
 from tests.ops.fakes import USAGE, Answer, Asked, Fault, Kubectl, Server, cost_of
 from tests.ops.typed import remedies, why_not_typable
 from tests.patience import at_least, patient
@@ -444,6 +445,54 @@ def test_without_a_name_what_is_up_is_checked_and_what_is_coming_up_has_failed(
     out = capsys.readouterr().out
     assert {row[0] for row in rows(out)} == {CHAT, FIM}
     assert f"{FIM} is not up yet: 0 of 1 ready" in out
+
+
+def _crashing(app: str, namespace: str, message: str) -> list[dict[str, Any]]:
+    """A pod of an app whose container ends by itself, and its node."""
+    owner = {"kind": "ReplicaSet", "name": f"{app}-abc"}
+    entry = container({"waiting": {"reason": "CrashLoopBackOff"}}, last=ended(1, message), restarts=3)
+    return [node(), pod(f"{app}-abc-x", app, namespace, owner=owner, containerStatuses=[entry])]
+
+
+def test_a_model_that_does_not_come_up_is_told_in_its_own_last_words_with_a_command(
+    cluster: Kubectl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "api_server.py: error: unrecognized arguments: --swap-space=4"
+    cluster.objects = _crashing(FIM, "serving", words)
+    cluster.write()
+    assert in_cluster(FIM) == 1
+    out = capsys.readouterr().out
+    assert f"{FIM} is not up yet: 0 of 1 ready: serving/{FIM}-abc-x, container main: CrashLoopBackOff" in out
+    assert words in out
+    assert "kubectl --kubeconfig some-file --context somewhere -n serving get pod" in out
+
+
+def test_a_gateway_without_its_database_is_told_in_its_own_last_words_with_a_command(
+    cluster: Kubectl, gateway: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "Error: P1001: Can't reach database server at `litellm-db.gateway.svc`:`5432`"
+    cluster.objects = _crashing("litellm", "gateway", words)
+    cluster.write()
+    look = "kubectl --kubeconfig some-file --context somewhere -n gateway describe pods -l app.kubernetes.io/name="
+    away = {"error": {"message": "no db", "type": "no_db_connection"}}
+    gateway.fault = lambda _, answer: replace(answer, body=away, status=503)
+    assert in_cluster(CHAT) == 1
+    out = capsys.readouterr().out
+    assert words in out
+    assert look in out
+    del cluster.forwards["gateway/svc/litellm"]
+    cluster.write()
+    assert in_cluster(CHAT) == 2
+    out = capsys.readouterr().out
+    assert "the gateway is not up: gateway/litellm-abc-x, container main: CrashLoopBackOff" in out
+    assert look in out
+    cluster.secrets["gateway/litellm-master-key"] = {"key": KEY}
+    cluster.write()
+    where = ["--context", "somewhere", "--kubeconfig", "some-file", "--project-dir", str(PROJECT_DIR)]
+    assert main(["keys", *where]) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert f"remedy: {look}litellm-db" in told
 
 
 def test_a_model_at_zero_is_off_directly_and_through_the_gateway(

@@ -30,6 +30,7 @@ from ops.up.site import Kubectl, Object, Site
 from stacks.admission import admit
 from stacks.plan import Plan
 from stacks.settings import RawConfig
+from tests.ops.cluster import NOBODY
 from tests.patience import at_least
 from tests.support import PROJECT_DIR
 
@@ -258,7 +259,7 @@ def test_secrets_reach_the_cli_on_its_standard_input_and_the_committed_stack_fil
     stack = PulumiStack(tmp_path / "bin" / "pulumi", project, "ai-platform", "local")
     values = {"litellmSaltKey": "a-salt-of-some-length", "keyValues.smoke": "sk-a-key-of-some-length"}
     said: list[str] = []
-    stack.up(local("coder-chat:replicas=1"), values, said.append)
+    stack.up(local("coder-chat:replicas=1"), values, said.append, NOBODY)
 
     calls = fake_pulumi()
     assert not any(value in call["argv"] for call in calls for value in values.values())
@@ -281,7 +282,7 @@ def test_a_state_without_its_passphrase_is_not_written_over(
     (state / "local.json").touch()
     stack = PulumiStack(tmp_path / "bin" / "pulumi", tmp_path, "ai-platform", "local")
     with pytest.raises(FailedError, match="cannot be decrypted"):
-        stack.up(local(), {}, print)
+        stack.up(local(), {}, print, NOBODY)
     assert not stack.passphrase.exists()
 
 
