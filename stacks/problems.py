@@ -24,7 +24,7 @@ def random_looking(name: str) -> bool:
     # Where words and numbers follow each other in a name, they change at every letter in what is random.
     changes = len(re.findall(r"(?=[A-Za-z][0-9]|[0-9][A-Za-z]|[a-z][A-Z])", plain)) / len(plain)
     mixed = re.search(r"[a-z]", plain) and re.search(r"[A-Z]", plain)
-    return changes >= (0.25 if mixed else 0.3)
+    return changes >= (0.2 if mixed else 0.3)
 
 
 _SHORTEST_SECRET = 16
