@@ -15,35 +15,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from ops.checkout import PROJECT_FILE
 from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment
 from ops.errors import OpsError
+from ops.go_yaml import YamlError, decode, scalar_text
 from stacks.commands import typed
-from stacks.problems import masked, nearest, written_path
+from stacks.forms import outlined, says_number, says_truth
+from stacks.problems import nearest, shown_name, written_path
 from stacks.settings import RawConfig
-
-
-class _GoYamlLoader(yaml.SafeLoader):
-    """YAML 1.2 scalars as go-yaml resolves them, instead of YAML 1.1's."""
-
-
-_GoYamlLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("null", r"^(?:~|null|Null|NULL|)$", "~nN"),
-    ("int", r"^[-+]?(?:0|[1-9][0-9_]*|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)$", "-+0123456789"),
-    (
-        "float",
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
-        "-+0123456789.",
-    ),
-):
-    for _character in [*_first, *([""] if _tag == "null" else [])]:
-        _GoYamlLoader.yaml_implicit_resolvers.setdefault(_character, []).append(
-            (f"tag:yaml.org,2002:{_tag}", re.compile(_pattern))
-        )
 
 
 def project_name(project_dir: Path) -> str:
@@ -73,12 +52,12 @@ def load(
             f"--stack {nearest(stack, known) or next(iter(known), 'NAME')}",
         )
     of_project: dict[str, Any] = {}
-    for key, entry in _config(project, "Pulumi.yaml").items():
+    for key, entry in _config(project, PROJECT_FILE, name).items():
         declared = cast("Mapping[str, Any]", entry) if isinstance(entry, dict) else {"value": entry}
         value = declared.get("value", declared.get("default"))
         if value is not None:
-            of_project[_full_key(key, name)] = value
-    of_stack = {_full_key(key, name): value for key, value in _config(_read(path), path.name).items()}
+            of_project[key] = value
+    of_stack = _config(_read(path), path.name, name)
     for assignment in assignments:
         _assign(of_stack, assignment, name, stack)
     values = {**of_project, **of_stack}
@@ -93,12 +72,13 @@ def load(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(), Loader=_GoYamlLoader)  # noqa: S506  derived from SafeLoader
-        json.dumps(content, default=str, skipkeys=True)  # an anchor may contain itself
+        content = decode(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OpsError(f"{path} cannot be read: {error.strerror}", f"ls -l {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise OpsError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}", f"correct {path}") from error
+    except UnicodeDecodeError as error:
+        raise OpsError(f"{path.name} is no text in UTF-8, from byte {error.start:,} on", f"correct {path}") from error
+    except YamlError as error:
+        raise OpsError(f"{path.name} is not valid YAML: {error}", f"correct {path}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -106,11 +86,26 @@ def _read(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", content)
 
 
-def _config(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    config: object = content.get("config") or {}
+def _config(content: Mapping[str, Any], name: str, project: str) -> dict[str, Any]:
+    """`config` of a file, by full keys."""
+    config: object = content.get("config")
+    if config is None:
+        return {}
     if not isinstance(config, dict):
         raise OpsError(f"`config` in {name} is not a mapping of keys to values", f"correct {name}")
-    return {str(key): value for key, value in cast("dict[object, Any]", config).items()}
+    by_key: dict[str, Any] = {}
+    for key, value in cast("dict[str, Any]", config).items():
+        if not re.fullmatch(r"(?:[^:]+:(?:config:)?)?[^:]+", key):
+            raise OpsError(
+                f"a key of `config` in {name} ({shown_name(key)}) is not of the form namespace:name, so the CLI reads "
+                "nothing",
+                f"correct {name}",
+            )
+        full = _full_key(key, project)
+        if full in by_key:
+            raise OpsError(f"{shown_name(full)} is set twice in {name}, and the CLI takes either", f"correct {name}")
+        by_key[full] = value
+    return by_key
 
 
 def _full_key(key: str, project: str) -> str:
@@ -136,13 +131,21 @@ def _outline(value: object) -> str | None:
 
 def _text(value: object) -> str:
     """A value as the CLI hands it over."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
     if isinstance(value, dict | list):
-        return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return "" if value is None else str(value)
+        return json.dumps(_plain(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return scalar_text(value)
+
+
+def _plain(value: object) -> object:
+    """A whole number is one in Go's JSON, however it was written."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in cast("list[object]", value)]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE else value
+
+
+_WHOLE = 1e21  # from here on Go writes an exponent
 
 
 def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -> None:
@@ -151,7 +154,7 @@ def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -
     namespace, path = _split_key(given[0], project) if given else ("", "")
     if given is None or not namespace or path in ("", '[""]'):
         raise OpsError(
-            f"--set {masked(repr(assignment))} is not of the form namespace:key=value, so it sets nothing",
+            f"--set {_outlined(assignment)} is not of the form namespace:key=value, so it sets nothing",
             f"ops plan --stack {stack} --set coder-chat:replicas=1",
         )
     text = given[1]
@@ -163,17 +166,36 @@ def _assign(values: dict[str, Any], assignment: str, project: str, stack: str) -
         key = f"{namespace}:{first}"
         values[key] = put(values.get(key), parts, typed(text) if parts[1:] else text)
     except PathError as error:
-        meant = shlex.quote(f"{'' if namespace == project else f'{namespace}:'}{error.meant}={masked(text)}")
+        value = text if says_number(text) or says_truth(text) else "<value>"
+        meant = shlex.quote(f"{'' if namespace == project else f'{namespace}:'}{_named(error.meant)}={value}")
         raise OpsError(
-            f"--set {masked(repr(assignment))} sets nothing, since {error}", f"ops plan --stack {stack} --set {meant}"
+            f"--set {_outlined(assignment)} sets nothing, since {_named(str(error))}",
+            f"ops plan --stack {stack} --set {meant}",
         ) from None
 
 
+def _outlined(assignment: str) -> str:
+    """An assignment to nothing: nobody reads its value, which may be a secret, as may be what has no `=`."""
+    key, *value = split_assignment(assignment) or ("", assignment)
+    shown = "".join(value) if len(value[0]) < _SHORT else f"<{outlined(value[0])}>"
+    return repr(f"{_named(key)}={shown}" if split_assignment(assignment) else shown)
+
+
+_SHORT = 4  # characters that are no secret
+
+
+def _named(text: str) -> str:
+    """A path, or what is said of one, without names that look like a secret."""
+    return re.sub(r"[\w+/-]{16,}", lambda name: shown_name(name[0]), text)
+
+
 def shown(assignment: str, raw: RawConfig) -> str:
-    """An assignment that was applied, to be printed: without its value where its key holds a secret."""
+    """An assignment that was applied, to be printed: without its value where its key holds a secret, or nobody reads
+    it."""
     key, value = split_assignment(assignment) or (assignment, "")
     namespace, path = _split_key(key, raw.project)
-    return f"{key}=..." if f"{namespace}:{parse_path(path)[0]}" in raw.secrets else masked(f"{key}={value}")
+    hidden = namespace == "pulumi" or f"{namespace}:{parse_path(path)[0]}" in raw.secrets
+    return f"{_named(key)}={'...' if hidden else value}"
 
 
 def _split_key(key: str, project: str) -> tuple[str, str]:

@@ -9,8 +9,9 @@ from typing import Any
 from models.spec import ModelSpec
 from models.tasks import TASKS
 from stacks.commands import remove_command, set_command
+from stacks.forms import outlined
 from stacks.plan import Plan, PlannedModel, State
-from stacks.problems import Notice, Problem, config_path, did_you_mean, nearest
+from stacks.problems import Notice, Problem, config_path, did_you_mean, near, nearest
 from stacks.secrets import KEY_VALUES
 from stacks.sections import Access, Key, Platform
 
@@ -92,9 +93,10 @@ def access_problems(plan: Plan) -> Iterator[Problem]:
         if key.team is not None and not known_team and not plan.settings.doubtful("teams", key.team):
             place, match = ("keys", alias, "team"), nearest(key.team, platform.teams)
             yield Problem(
-                f"{path}.team is '{key.team}', and there is no such team; {did_you_mean(key.team, platform.teams)}"
+                f"{path}.team is {_named(key.team, platform.teams)}, and there is no such team; "
+                f"{did_you_mean(key.team, platform.teams)}"
                 if platform.teams
-                else f"{path}.team is '{key.team}', and there are no teams",
+                else f"{path}.team is {outlined(key.team)}, and there are no teams",
                 _team_remedy(project, place, match, platform),
             )
         team = platform.teams.get(key.team or "")
@@ -128,10 +130,15 @@ def _unknown_models(
             remedy = meant if match else f"{meant}   # or another model, or a group"
             left += 1
         yield Problem(
-            f"{config_path(project, *place)} names '{name}', which is no model and no group, so it gives nothing; "
-            f"{did_you_mean(name, known)}",
+            f"{config_path(project, *place)} has {_named(name, known)}, which is no model and no group, so it gives "
+            f"nothing; {did_you_mean(name, known)}",
             remedy,
         )
+
+
+def _named(name: str, known: Iterable[str]) -> str:
+    """A name that is none, as a message has it: quoted where it is nearly one, since otherwise it may be anything."""
+    return f"'{name}'" if near(name, known) else outlined(name)
 
 
 def _team_remedy(project: str, place: tuple[str, str, str], match: str | None, platform: Platform) -> str:
@@ -150,7 +157,7 @@ def _fallback_problems(plan: Plan, catalog: Mapping[str, ModelSpec]) -> Iterator
         if target not in catalog:
             match = nearest(target, catalog)
             yield Problem(
-                f"{key} is '{target}', which is no model; {did_you_mean(target, catalog)}",
+                f"{key} is {_named(target, catalog)}, which is no model; {did_you_mean(target, catalog)}",
                 set_command(alias, ["fallback"], match) if match else remove,
             )
             continue

@@ -71,7 +71,7 @@ def typed(text: str) -> bool | int | str:
 def _key(namespace: str, place: Place) -> str:
     if len(place) == 1:
         # Never with --path: `gateway.replicas` would then be a place in `gateway`, and not the key that is there.
-        return shlex.quote(f"{namespace}:{place[0]}")
+        return shlex.quote(config_path(namespace, place[0]))
     key = config_path(namespace, *place)
     return f"--path '{key}'" if "'" not in key else f"--path {shlex.quote(key)}"
 

@@ -11,15 +11,16 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from stacks.commands import Place, place_of, remove_command, set_command, set_commands, typed
-from stacks.problems import Problem, config_path, did_you_mean, masked, near, nearest
-from stacks.secrets import SECRETS
+from stacks.forms import outlined, quotable, quoted
+from stacks.problems import Problem, config_path, did_you_mean, near, nearest, shown_name
+from stacks.secrets import KEY_VALUES, SECRETS
 from stacks.sections import Access, Key, Section, WrongValueError
 
 S = TypeVar("S", bound=Section)
@@ -51,7 +52,7 @@ class Source:
     def takes(self, place: Place, value: object) -> bool:
         """Whether a value would be valid at a place, whatever else is wrong."""
         try:
-            self.cls.model_validate(_put(dict(self.values), place, value))
+            self.cls.model_validate(_put_alone(self.values, place, value))
         except ValidationError as failure:
             return not any(error["loc"][: len(place)] == tuple(place) for error in failure.errors())
         except (TypeError, ValueError):
@@ -59,8 +60,11 @@ class Source:
         return True
 
 
-def _put(holder: Any, place: Place, value: object) -> Any:
-    """A copy with a value at a place. Raises TypeError or ValueError where the CLI could not set it."""
+def _put_alone(holder: Any, place: Place, value: object) -> Any:
+    """What holds a value at a place, and nothing beside it but the rest of a list.
+
+    Raises TypeError or ValueError where the CLI could not set it.
+    """
     if not place:
         return value
     part, *rest = place
@@ -69,9 +73,10 @@ def _put(holder: Any, place: Place, value: object) -> Any:
         if isinstance(holder, str | dict) or part > len(items):
             raise TypeError
         there = items[part] if part < len(items) else None
-        return [*items[:part], _put(there, rest, value), *items[part + 1 :]]
-    names: dict[str, Any] = dict(holder or {})
-    return {**names, part: _put(names.get(part), rest, value)}
+        return [*items[:part], _put_alone(there, rest, value), *items[part + 1 :]]
+    if not isinstance(holder or {}, Mapping):
+        raise TypeError
+    return {part: _put_alone((holder or {}).get(part), rest, value)}
 
 
 def section(cls: type[S], source: Source) -> tuple[S, list[Problem], frozenset[Trail]]:
@@ -156,7 +161,7 @@ def _problem(source: Source, error: ErrorDetails) -> Problem:
         key = config_path(source.namespace, *loc)
         return Problem(f"{key} is not set, and there is no default", set_command(source.namespace, loc, "<value>"))
     key = config_path(source.namespace, *loc)
-    return Problem(f"{key} is {shown(error['input'])}: {_reason(error)}", _remedy(source, loc, error))
+    return Problem(f"{key} is {shown(source, loc, error['input'])}: {_reason(error)}", _remedy(source, loc, error))
 
 
 _NO_MODELS = {"missing": "not set", "too_short": "empty"}
@@ -229,12 +234,12 @@ def _unknown(source: Source, place: Trail, value: object) -> Problem:
             f"{key} is a key of its own, so nothing reads it: only with --path does it lead into {inside[0]}",
             _object(source, inside, value, remove) if access else _moved(source, place, inside, there),
         )
-    secret = nearest(last, SECRETS) if len(place) == 1 and "groups" in known else None
+    secret = nearest(last, (*SECRETS, KEY_VALUES)) if len(place) == 1 and "groups" in known else None
     if secret:
-        # Whatever its value is, it is not shown.
+        new = f" && {SECRETS[secret].command}" if secret in SECRETS else ""
         return Problem(
             f"{key} is not a setting, and stands in clear text; did you mean the secret '{secret}'?",
-            f"{remove} && {SECRETS[secret].command}   # a new value: the old one is known",
+            f"{remove}{new}   # a new value: the old one is known",
         )
     meant = nearest(last, known)
     return Problem(
@@ -246,8 +251,8 @@ def _unknown(source: Source, place: Trail, value: object) -> Problem:
 def no_group(namespace: str, name: str, groups: Collection[str]) -> str:
     """That there is no such group."""
     return (
-        f"{config_path(namespace, 'groups', name)}: there is no group '{name}' in models/catalog/parts.py, so nothing "
-        f"is enabled; {did_you_mean(name, groups)}"
+        f"{config_path(namespace, 'groups', name)}: there is no group '{shown_name(name)}' in models/catalog/parts.py, "
+        f"so nothing is enabled; {did_you_mean(name, groups)}"
     )
 
 
@@ -258,7 +263,7 @@ def _bad_name(source: Source, place: Trail, error: ErrorDetails) -> Problem:
     remedy = remove_command(source.namespace, place)
     if len(meant) == 1:
         remedy = _moved(source, place, (*place[:-1], meant[0]), value)
-    return Problem(f"{config_path(source.namespace, *place)}: {shown(error['input'])} {_reason(error)}", remedy)
+    return Problem(f"{config_path(source.namespace, *place)}: the name {_reason(error)}", remedy)
 
 
 def _moved(source: Source, place: Place, to: Place, value: object) -> str:
@@ -269,7 +274,7 @@ def _moved(source: Source, place: Place, to: Place, value: object) -> str:
     commands = set_commands(source.namespace, to, value)
     if commands is None or not source.takes(to, value):
         return remove
-    if masked(commands) != commands:
+    if not shows(source, to, value):
         return f"{remove}   # and write what it held under {meant}"
     return f"{remove} && {commands}"
 
@@ -282,7 +287,7 @@ def _object(source: Source, place: Place, wrong: object, remove: str) -> str:
     spelt = _json(wrong)
     if isinstance(spelt, dict) and source.takes(place, cast("dict[str, object]", spelt)):
         commands = set_commands(source.namespace, place, cast("dict[str, object]", spelt))
-        return f"{remove} && {commands}" if commands else remove
+        return f"{remove} && {commands}" if commands and shows(source, place, spelt) else remove
     if tuple(place) == ("groups",):
         return " && ".join(
             [remove, *(set_command(source.namespace, (*place, n), value=True) for n in _named(source, wrong))]
@@ -347,7 +352,9 @@ def _annotation_of(holder: Any, part: int | str) -> Any:
     if get_origin(holder) in (dict, list):
         return get_args(holder)[-1]
     if isinstance(holder, type) and issubclass(holder, Section):
-        return next((f.annotation for name, f in holder.model_fields.items() if (f.alias or name) == part), None)
+        found = next((f for name, f in holder.model_fields.items() if (f.alias or name) == part), None)
+        # With what it is checked by, which pydantic keeps apart.
+        return found and (Annotated[(found.annotation, *found.metadata)] if found.metadata else found.annotation)
     return None
 
 
@@ -363,12 +370,25 @@ def _keys_beside(cls: type[Section], place: Place) -> list[str]:
     return [field.alias or name for name, field in holder.model_fields.items()] if holder else []
 
 
-def shown(value: object) -> str:
-    """A value as a message quotes it."""
-    text = (
-        json.dumps(value) if isinstance(value, dict | list) else repr(value) if isinstance(value, str) else str(value)
-    )
-    return text if len(text) <= _QUOTED else f"{text[: _QUOTED - 3]}..."
+# --- what may be quoted --------------------------------------------------------------------------------------
 
 
-_QUOTED = 60
+def shown(source: Source, place: Place, value: object) -> str:
+    """A value as a message has it: quoted where it has the form of what is set there, else its kind and length."""
+    return quoted(value) if shows(source, place, value) else outlined(value)
+
+
+def shows(source: Source, place: Place, value: object) -> bool:
+    """Whether a value, and all that is in it, may be quoted as what is set at a place."""
+    if isinstance(value, dict):
+        mapping = cast("dict[str, object]", value)
+        return bool(mapping) and all(shows(source, (*place, key), inner) for key, inner in mapping.items())
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return bool(items) and all(shows(source, (*place, index), inner) for index, inner in enumerate(items))
+    if str(value) in (*source.groups, *source.models):
+        return True
+    annotation: Any = source.cls
+    for part in place:
+        annotation = _annotation_of(annotation, part)
+    return quotable(annotation, value)

@@ -9,7 +9,30 @@ from dataclasses import dataclass
 
 def masked(text: str) -> str:
     """Without what looks like a key: one that was pasted into the wrong place is no reason to show it in a log too."""
-    return re.sub(r"(sk-|hf_)[A-Za-z0-9_-]{8,}", r"\1...", text)
+    return re.sub(r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(sk-|hf_)[A-Za-z0-9_-]{8,}", r"\1...", text)
+
+
+def random_looking(name: str) -> bool:
+    """Whether what stands where a name belongs is rather a secret: hex, base64 or a key."""
+    if masked(name) != name:
+        return True
+    plain = re.sub(r"[^A-Za-z0-9]", "", name)
+    if len(plain) < _SHORTEST_SECRET or not re.search(r"[a-zA-Z]", plain) or not re.search(r"[0-9]", plain):
+        return False
+    if re.fullmatch(r"[0-9a-f]+|[0-9A-F]+", plain):
+        return True
+    # Where words and numbers follow each other in a name, they change at every letter in what is random.
+    changes = len(re.findall(r"(?=[A-Za-z][0-9]|[0-9][A-Za-z]|[a-z][A-Z])", plain)) / len(plain)
+    mixed = re.search(r"[a-z]", plain) and re.search(r"[A-Z]", plain)
+    return changes >= (0.2 if mixed else 0.3)
+
+
+_SHORTEST_SECRET = 16
+
+
+def shown_name(name: str) -> str:
+    """A name as messages and commands have it: one that looks like a secret is a blank for its reader to fill in."""
+    return f"<name of {len(name)} characters>" if random_looking(name) else name
 
 
 def _without_keys(remedy: str) -> str:
@@ -49,12 +72,13 @@ class Notice:
 
 def config_path(namespace: str, first: str | int, *rest: str | int) -> str:
     """A key of config, or a place inside one, as `pulumi config --path` takes it: `ai-platform:keys.ci.models[0]`."""
-    return written_path(rest, f"{namespace}:{first}")
+    return written_path(rest, f"{shown_name(namespace)}:{shown_name(str(first))}")
 
 
 def written_path(parts: Iterable[str | int], path: str = "") -> str:
     """Names and indices as `pulumi config --path` reads them; in a quoted name it knows `\\"` and no other escape."""
-    for part in parts:
+    for given in parts:
+        part = shown_name(given) if isinstance(given, str) else given
         if isinstance(part, int):
             path += f"[{part}]"
         elif re.fullmatch(r"[\w-]+", part):
@@ -71,7 +95,8 @@ def near(word: str, known: Iterable[str]) -> list[str]:
     Capitals and punctuation count for nothing, one letter in four may be wrong, and a name may be cut short. A number
     is never taken for another one: `g2-standard-3` is not nearly `g2-standard-32`.
     """
-    found = {name: _distance(_plain(word), _plain(name)) for name in dict.fromkeys(known)}
+    plain = _plain(word)
+    found = {name: _distance(plain, _plain(name)) for name in dict.fromkeys(known)}
     close = {name: distance for name, distance in found.items() if distance is not None}
     return [name for name, distance in close.items() if distance == min(close.values())]
 
@@ -100,11 +125,13 @@ _SHORT = 4  # letters; what is shorter is cut short of anything
 
 def _distance(word: str, name: str) -> int | None:
     """Letters wrong, missing, too many or swapped with the next; None if that is too many for the same name."""
-    if not word or re.findall(r"\d+", word) != re.findall(r"\d+", name):
-        return None
     shorter, longer = sorted((word, name), key=len)
-    if longer.startswith(shorter) and len(shorter) >= max(_SHORT, len(longer) / 2):
+    if not word or len(shorter) < len(longer) / 2 or re.findall(r"\d+", word) != re.findall(r"\d+", name):
+        return None
+    if longer.startswith(shorter) and len(shorter) >= _SHORT:
         return min(1, len(longer) - len(shorter))
+    if len(longer) - len(shorter) > len(longer) // 4:
+        return None
     before, row = list[int](), list(range(len(name) + 1))
     for i, a in enumerate(word, 1):
         before, last, row = row, before, [i]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
@@ -20,7 +20,8 @@ from models.prices import Item
 from models.spec import ModelSpec
 from models.tasks import TASKS
 from models.throughput import usual
-from stacks.problems import did_you_mean, near
+from stacks.forms import NO, YES, bare, says_period
+from stacks.problems import did_you_mean, near, random_looking
 
 # --- values as config has them: strings, or what a JSON object holds -----------------------------------------
 
@@ -36,7 +37,7 @@ class WrongValueError(ValueError):
 def _whole(value: object) -> object:
     if isinstance(value, bool | float) or (isinstance(value, str) and not re.fullmatch(r"-?\d+", value)):
         # In quotes, with a separator of thousands, or as a fraction of nothing: still the same number.
-        match = re.fullmatch(r"(\d+|\d{1,3}(?:[,_]\d{3})+)(?:\.0+)?", str(value).strip("'\" "))
+        match = re.fullmatch(r"(\d+|\d{1,3}(?:[,_]\d{3})+)(?:\.0+)?", bare(value))
         meant = [re.sub(r"\D", "", match[1])] if match and not isinstance(value, bool) else []
         raise WrongValueError("must be a whole number", *meant)
     return value
@@ -49,27 +50,25 @@ def _number(value: object) -> object:
         if isinstance(value, str):
             float(value)
     except ValueError:
-        match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)(?: ?(?:\$|usd))?", str(value).strip("'\" "), re.IGNORECASE)
+        match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)(?: ?(?:\$|usd))?", bare(value))
         raise WrongValueError("must be a number", *([match[1]] if match else [])) from None
     return value
-
-
-_YES, _NO = ("true", "yes", "y", "on", "1", "enabled"), ("false", "no", "n", "off", "0", "disabled")
 
 
 def _truth(value: object) -> object:
     # The CLI hands over "true" and "false"; anything softer (yes, on, 1) is as likely a mistake.
     if value is True or value is False or value in ("true", "false"):
         return value
-    said = str(value).strip("'\" ").lower()
-    raise WrongValueError("must be true or false", *(["true"] if said in _YES else ["false"] if said in _NO else []))
+    said = bare(value)
+    raise WrongValueError("must be true or false", *(["true"] if said in YES else ["false"] if said in NO else []))
 
 
 @dataclass(frozen=True)
 class _Check(AfterValidator):
-    """A check, and what a JSON Schema can say of it."""
+    """A check, what a JSON Schema can say of it, and what has the form of its values (`stacks/forms.py`)."""
 
     says: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    like: Callable[[object], bool] = lambda _: False
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(core_schema), **self.says}
@@ -83,12 +82,13 @@ def _one_of(names: Collection[str], otherwise: str) -> AfterValidator:
             raise WrongValueError(f"{otherwise}; {did_you_mean(value, names)}", *near(value, names))
         return value
 
-    return _Check(check, {"enum": list(names)})
+    return _Check(check, {"enum": list(names)}, lambda value: bool(near(str(value), names)))
 
 
 def _day(value: object) -> date:
     try:
-        return date.fromisoformat(str(value))
+        # Without quotes in YAML it is a time, which the CLI hands over as Go prints it.
+        return date.fromisoformat(str(value).removesuffix(" 00:00:00 +0000 UTC"))
     except ValueError:
         raise ValueError("must be a day such as 2026-08-20") from None
 
@@ -118,10 +118,10 @@ _HOURS = [hours for hours in range(1, 25) if 24 % hours == 0]
 _PERIODS = f"^(({'|'.join(map(str, _HOURS))})h|[1-9][0-9]{{0,3}}d|1mo)$"
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-Positive = Annotated[Whole, Field(ge=1)]
-Rate = Annotated[Whole, Field(ge=1, le=1_000_000_000)]  # a minute; the gateway's database ends at 2^63
+_MOST = 1_000_000_000  # of anything that is counted: more is a slip, and the gateway's database ends at 2^63
+Count = Annotated[Whole, Field(ge=1, le=_MOST)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-AboveZero = Annotated[Number, Field(gt=0, le=1e9)]  # dollars, tokens a second: more is a slip
+AboveZero = Annotated[Number, Field(gt=0, le=_MOST)]  # dollars, tokens a second
 Truth = Annotated[bool, BeforeValidator(_truth)]
 
 
@@ -138,17 +138,20 @@ SystemMachine = Annotated[str, _one_of(["auto", *SYSTEM_MACHINES], "no machine t
 # --- the stack -----------------------------------------------------------------------------------------------
 
 
+_LARGEST_DISK_GIB = 64_000  # Google's are 64 TiB at most
+
+
 class Gateway(Section):
     """`ai-platform:gateway.*`"""
 
     replicas: Annotated[Whole, Field(ge=1, le=MAX_REPLICAS)] = 1
     database: Literal["in-cluster", "cloud-sql"] = "in-cluster"
-    database_gib: Annotated[Whole, Field(ge=10, le=64_000)] = 10
+    database_gib: Annotated[Whole, Field(ge=10, le=_LARGEST_DISK_GIB)] = 10
     spend_log_days: Annotated[Whole, Field(ge=1, le=3650)] = 30  # then a call's row goes; totals of keys stay
     backups_kept: Annotated[Whole, Field(ge=1, le=365)] = 7  # one a night
 
 
-Usd = Annotated[Number, Field(ge=0)]
+Usd = Annotated[Number, Field(ge=0, le=_MOST)]
 _MACHINES = (*G2_MACHINES, *SYSTEM_MACHINES)
 
 
@@ -164,6 +167,8 @@ _ALIAS = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
 
 def _alias(value: str) -> str:
+    if random_looking(value):
+        raise WrongValueError("must be a name, and looks like a secret: names are shown in plans and logs")
     if not re.fullmatch(_ALIAS, value):
         meant = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
         raise WrongValueError(
@@ -181,11 +186,11 @@ class Access(Section):
 
     models: Annotated[list[str], Field(min_length=1)]
     max_budget_usd: AboveZero | None = None  # per period
-    budget_period: Annotated[str, _Check(_period, {"pattern": _PERIODS})] = (
+    budget_period: Annotated[str, _Check(_period, {"pattern": _PERIODS}, says_period)] = (
         "30d"  # of 24h, 7d, 30d and 1mo: day, week, month (UTC)
     )
-    tokens_per_minute: Rate | None = None
-    requests_per_minute: Rate | None = None
+    tokens_per_minute: Count | None = None
+    requests_per_minute: Count | None = None
 
 
 class Key(Access):
@@ -279,7 +284,7 @@ class RunsHere(Overrides):
     """What every model that runs here has, whatever its engine; `overrides_of` adds what the engine lets be changed."""
 
     replicas: Annotated[Whole, Field(ge=0, le=100)] = 0
-    claim_gib: Positive | None = None
+    claim_gib: Annotated[Whole, Field(ge=1, le=_LARGEST_DISK_GIB)] | None = None
     fallback: str | None = None  # alias that serves while this one is off
     tokens_per_second: AboveZero | None = None  # measured under load, one replica, read and written together
 
@@ -331,11 +336,11 @@ def overrides_of(engine: type[Engine]) -> type[Overrides]:
         plain = field.annotation
         read = [_AS_CONFIG[plain]] if isinstance(plain, type) and plain in _AS_CONFIG else []
         # Bounds judge what was read, so they come after it; infinity is within some of them.
-        finite = [Field(allow_inf_nan=False)] if plain is float else []
-        bounded: Any = Annotated[(plain, *field.metadata, *finite, *read)]
+        bounds = {float: [Field(allow_inf_nan=False)], int: [Field(le=_MOST)]}.get(plain, []) if plain else []
+        bounded: Any = Annotated[(plain, *field.metadata, *bounds, *read)]
         fields[name] = (bounded | None, None)
     if engine.context_setting:
-        length: Any = Positive
+        length: Any = Count
         fields[engine.context_setting] = (length | None, None)
     return create_model(
         f"{engine.__name__}Overrides",

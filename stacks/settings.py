@@ -19,9 +19,9 @@ import pulumi
 from models.catalog import Group
 from models.spec import ModelSpec
 from stacks.commands import place_of, remove_command, set_command, set_commands
-from stacks.mistakes import Source, no_group, shown, whole_section
+from stacks.mistakes import Source, no_group, shows, whole_section
 from stacks.mistakes import section as validated
-from stacks.problems import Problem, config_path, did_you_mean, masked, nearest
+from stacks.problems import Problem, config_path, did_you_mean, nearest, shown_name
 from stacks.secrets import KEY_VALUES, SECRETS, SecretKey, key_value
 from stacks.sections import Gcp, Overrides, Platform, Section, overrides_of
 
@@ -113,21 +113,22 @@ def parse(
     else:
         problems += [
             Problem(
-                f"gcp:{key} is set, but this stack's target is {platform.target!r}, so nothing reads it",
-                f"pulumi config rm gcp:{key}",
+                f"{config_path('gcp', key)} is set, but this stack's target is {platform.target!r}, so nothing reads "
+                "it",
+                remove_command("gcp", [key]),
             )
             for key in gcp_values
         ]
 
     models: dict[str, Overrides] = {}
+    known = {raw.project: Source(Platform, raw.project, own, groups, catalog), "gcp": Source(Gcp, "gcp", gcp_values)}
+    known |= {a: Source(overrides_of(type(spec.engine)), a, sections.get(a, {})) for a, spec in catalog.items()}
     for namespace, values in sections.items():
         if namespace in catalog:
             cls = overrides_of(type(catalog[namespace].engine))
             models[namespace], found, _ = _section(cls, namespace, values)
             problems += found
         else:
-            known = {raw.project: (Platform, own), "gcp": (Gcp, gcp_values)}
-            known |= {a: (overrides_of(type(spec.engine)), sections.get(a, {})) for a, spec in catalog.items()}
             problems += _unknown_namespace(namespace, values, known)
     named = (key.partition(":") for key in raw.secrets)
     set_secrets = frozenset(key for namespace, _, key in named if namespace == raw.project)
@@ -160,7 +161,7 @@ def _section(
                 decoded[key] = json.loads(value)
             except (ValueError, RecursionError) as error:  # too long a number, too deep a nesting, no JSON
                 remove = remove_command(namespace, [key])
-                problems.append(Problem(f"{namespace}:{key} is not valid JSON: {error}", remove))
+                problems.append(Problem(f"{config_path(namespace, key)} is not valid JSON: {error}", remove))
                 del decoded[key]
     section, found, left_out = validated(cls, Source(cls, namespace, decoded, groups, models))
     return section, problems + found, left_out | {(key,) for key in values.keys() - decoded.keys()}
@@ -201,8 +202,9 @@ def _secret_problems(raw: RawConfig, own: Mapping[str, str]) -> Iterator[Problem
             yield _encrypted_setting(namespace, key, value)
         elif key not in SECRETS:
             yield Problem(
-                f"{full_key} is set as a secret, but there is no such secret; {did_you_mean(key, SECRETS)}",
-                f"pulumi config rm {full_key}",
+                f"{config_path(namespace, key)} is set as a secret, but there is no such secret; "
+                f"{did_you_mean(key, (*SECRETS, KEY_VALUES))}",
+                remove_command(namespace, [key]),
             )
         elif value is not None and not re.fullmatch(SECRETS[key].pattern, value):
             yield Problem(f"{full_key} (value not shown) must {SECRETS[key].must}", SECRETS[key].command)
@@ -211,11 +213,12 @@ def _secret_problems(raw: RawConfig, own: Mapping[str, str]) -> Iterator[Problem
 def _encrypted_setting(namespace: str, key: str, value: str | None) -> Problem:
     if (value or "").startswith("{"):
         return Problem(
-            f"a part of {namespace}:{key} is encrypted, so nothing in it can be read; only {KEY_VALUES} holds secrets",
+            f"a part of {config_path(namespace, key)} is encrypted, so nothing in it can be read; only {KEY_VALUES} "
+            "holds secrets",
             remove_command(namespace, (key, "WHAT")).replace("WHAT", "<what is encrypted in it>"),
         )
     remedy = f"{remove_command(namespace, [key])}   # and set it again without --secret"
-    return Problem(f"{namespace}:{key} is encrypted, and a setting is read in clear", remedy)
+    return Problem(f"{config_path(namespace, key)} is encrypted, and a setting is read in clear", remedy)
 
 
 def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
@@ -240,26 +243,22 @@ def _key_values(raw: RawConfig) -> tuple[frozenset[str], list[Problem]]:
         for alias, value in by_alias.items()
         # A name that no key can have is refused as the value of no key.
         if re.fullmatch(r"[\w-]+", alias)
+        and shown_name(alias) == alias
         and value is not None
         and not re.fullmatch(key_value(alias).pattern, str(value))
     ]
 
 
-def _unknown_namespace(
-    namespace: str, values: Mapping[str, str], known: Mapping[str, tuple[type[Section], Mapping[str, str]]]
-) -> Iterator[Problem]:
+def _unknown_namespace(namespace: str, values: Mapping[str, str], known: Mapping[str, Source]) -> Iterator[Problem]:
     meant = nearest(namespace, known)
     for key, value in values.items():
         remedy = remove_command(namespace, [key])
-        if meant:
-            cls, there = known[meant]
-            commands = set_commands(meant, [key], value)
-            valid = key not in there and Source(cls, meant, there).takes([key], value)
-            if commands and valid and masked(commands) == commands:
+        if meant and (commands := set_commands(meant, [key], value)):
+            there = known[meant]
+            if there.free([key]) and there.takes([key], value) and shows(there, [key], value):
                 remedy += f" && {commands}"
-        secret = nearest(key, [*SECRETS, KEY_VALUES])
         yield Problem(
-            f"{namespace}:{key} is {'set' if secret else shown(value)}, but '{namespace}' is no model and no other "
-            f"namespace of this program, so nothing reads it; {did_you_mean(namespace, known)}",
+            f"{config_path(namespace, key)} is set, but '{shown_name(namespace)}' is no model and no other namespace "
+            f"of this program, so nothing reads it; {did_you_mean(namespace, known)}",
             remedy,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,12 +21,13 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
     plan = admission.plan
     bill = costs(plan)
     by_alias = {model.alias: model for model in bill.models} if bill else {}
+    known = {model.spec.alias for model in plan.models}
     return {
         "project": plan.settings.project,
         "stack": plan.settings.stack,
         # The program registers what depends on nothing at once, in any order.
         "resources": [_resource(r) for r in sorted(resources, key=lambda r: r.urn)],
-        "models": [{**_model(m), "cost": _model_cost(by_alias.get(m.spec.alias))} for m in plan.models],
+        "models": [{**_model(m, known), "cost": _model_cost(by_alias.get(m.spec.alias))} for m in plan.models],
         "machines": {
             "gpu": {
                 "type": plan.gpu.machine.name,
@@ -75,7 +76,10 @@ def _access(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
     return {
         "teams": {alias: _entry(team, expand(plan, team.models)) for alias, team in platform.teams.items()},
         "keys": {
-            alias: {**_entry(key, effective(plan, key.models, key.team)), "team": key.team}
+            alias: {
+                **_entry(key, effective(plan, key.models, key.team)),
+                "team": key.team if key.team in platform.teams else None,
+            }
             for alias, key in platform.keys.items()
         },
     }
@@ -91,7 +95,7 @@ def _entry(access: Access, models: list[str]) -> dict[str, Any]:
     }
 
 
-def _model(model: PlannedModel) -> dict[str, Any]:
+def _model(model: PlannedModel, known: Collection[str]) -> dict[str, Any]:
     spec, load = model.spec, model.workload
     return {
         "alias": spec.alias,
@@ -101,7 +105,7 @@ def _model(model: PlannedModel) -> dict[str, Any]:
         "replicas": model.replicas,
         "gpus": spec.gpus,
         "state": model.state.value,
-        "fallback": model.fallback,
+        "fallback": model.fallback if model.fallback in known else None,  # of a plan that is refused: any text
         "modelId": spec.model_id,
         "revision": spec.weights.revision if spec.weights else None,
         "servedName": spec.served_name,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from components.gke.names import CloudNames
 from components.kubernetes.network_policies import ALLOW_DNS, DEFAULT_DENY
-from stacks.commands import set_command
+from stacks.commands import remove_command, set_command
 from stacks.plan import Plan
 from stacks.problems import Problem, config_path
 from stacks.sections import GATEWAY, SERVING
@@ -25,13 +25,18 @@ _TAKEN = {
 def named_cluster(plan: Plan) -> Iterator[Problem]:
     """Never the context that happens to be current: a cluster of one's own is named in full."""
     platform, project = plan.settings.platform, plan.settings.project
-    if platform.target != "kubernetes":
-        return
+    doubtful = ("target",) in plan.settings.left_out
     for key, value, example in (
         ("kubeconfig", platform.kubeconfig, "~/.kube/config"),
         ("kubeContext", platform.kube_context, "kind-ai"),
     ):
-        if not value:
+        if platform.target != "kubernetes":
+            if value and not doubtful:
+                yield Problem(
+                    f"{project}:{key} is set, but this stack's target is {platform.target!r}, so nothing reads it",
+                    remove_command(project, [key]),
+                )
+        elif not value:
             yield Problem(
                 f"{project}:{key} is not set, and target kubernetes deploys only to a cluster that is named: the "
                 "current context may be anybody's",
