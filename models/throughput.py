@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.facts import GIB, Evidence, Load, PerToken, Price, Source, Throughput
-from models.memory.vllm import kv_bytes_per_token
+from models.memory.kv_cache import cache_layers, layer_token_bytes, state_bytes
 from models.memory.weights import STORED_BYTES, shape
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 
@@ -57,7 +57,7 @@ _BANDWIDTH_SHARE = 0.85  # of the data sheet's bandwidth
 _FP8_READING = 0.9  # of that, where activations are quantised at each layer
 _NOT_HIDDEN = 0.5  # of the shorter of reading and computing: the two overlap half
 # The host: the engine for each step and each sequence in it, the API server for each request and each prompt.
-_STEP_S, _SEQUENCE_S = 1.1e-3, 0.04e-3
+_STEP_S, _SEQUENCE_S = 1.3e-3, 0.04e-3
 _REQUEST_S, _PROMPT_S = 21e-3, 1.2e-3
 _HALF = 2  # bytes
 
@@ -83,14 +83,19 @@ class Work:
     size: float  # bytes of weights that every step reads: all but the input embedding, an index, and the experts
     parameters: int  # that compute on every token, without embedding, lm_head and experts
     head: int  # of the lm_head, which computes where a token is written
-    kv_bytes: float  # of one token
+    cache: tuple[tuple[float, int | None], ...]  # by kind of layer: bytes of a token, and a window of so many tokens
     attention: int  # layers x heads x head dim: operations a pair of tokens, by four
     fp8: bool
     experts: Experts | None = None
+    state: float = 0  # bytes of a sequence in layers without a cache, read and written in each step
 
     def read(self, tokens: int) -> float:
         """Bytes of weights that a step with so many tokens reads."""
         return self.size + (self.experts.size * self.experts.touched(tokens) if self.experts else 0)
+
+    def remembered(self, context: float) -> float:
+        """Bytes of KV cache and states that a step reads for a sequence of so many tokens."""
+        return 2 * self.state + sum(size * min(context, window or context) for size, window in self.cache)
 
     @property
     def active(self) -> int:
@@ -98,22 +103,32 @@ class Work:
         return self.parameters + (self.experts.parameters * self.experts.active if self.experts else 0)
 
 
-def work(arch: DecoderArchitecture, quantization: Quantization, *, weights_gib: float) -> Work:
-    """What a decoder takes of a GPU; `weights_gib` is what all GPUs together hold of its weights."""
-    embedding, found = arch.vocab * arch.hidden, shape(arch)
-    experts, routed = _experts(arch, quantization), 0
-    if experts:
-        routed = experts.parameters * experts.count
+def work(
+    arch: DecoderArchitecture,
+    quantization: Quantization,
+    *,
+    weights_gib: float,
+    kv_element_bytes: float = _HALF,
+    language_only: bool = False,
+) -> Work:
+    """What a decoder takes of a GPU; `weights_gib` is what all GPUs together hold of its weights.
+
+    Prompts are text: an encoder of images or sound is loaded and not run.
+    """
+    embedding, copies = arch.vocab * arch.hidden, shape(arch).embeddings
+    tower = arch.tower.parameters if arch.tower and not language_only else 0
+    experts = _experts(arch, quantization)
+    routed = (experts.parameters * experts.count, experts.size * experts.count) if experts else (0, 0)
+    layers = cache_layers(arch)
     return Work(
-        size=weights_gib * GIB
-        - (found.embeddings - 1) * embedding * _HALF
-        - (experts.size * experts.count if experts else 0),
-        parameters=arch.parameters - found.embeddings * embedding - routed,
+        size=weights_gib * GIB - ((copies - 1) * embedding + tower) * _HALF - routed[1],
+        parameters=arch.parameters - copies * embedding - routed[0],
         head=embedding,
-        kv_bytes=kv_bytes_per_token(arch),
-        attention=arch.layers * arch.heads * arch.head_dim,
+        cache=tuple((kind.layers * layer_token_bytes(kind, 1, kv_element_bytes), kind.window) for kind in layers),
+        attention=sum(kind.layers for kind in layers) * arch.heads * arch.head_dim,
         fp8=quantization is Quantization.FP8,
         experts=experts,
+        state=arch.states.layers * state_bytes(arch.states, 1) if arch.states else 0,
     )
 
 
@@ -155,7 +170,7 @@ def decode_step_s(task: Work, machine: Machine, *, streams: int, context: float)
     """Seconds for one token of each of so many sequences that are `context` tokens long on average."""
     reading = machine.reading_s(task.read(streams), fp8=task.fp8)
     computing = machine.computing_s(streams * 2 * (task.active + task.head), fp8=task.fp8)
-    cache = machine.reading_s(streams * context * task.kv_bytes, fp8=False)
+    cache = machine.reading_s(streams * task.remembered(context), fp8=False)
     weights = max(reading, computing) + _NOT_HIDDEN * min(reading, computing)
     return weights + cache + _STEP_S + streams * _SEQUENCE_S
 

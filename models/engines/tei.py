@@ -19,7 +19,7 @@ from models.weights import EncoderArchitecture, Weights
 if TYPE_CHECKING:
     from models.spec import ModelSpec
 
-_START_S = 120  # load and warm-up at the largest batch
+_START_S = 120  # load and warm-up with an input of full length
 
 
 class TeiEngine(CpuEngine):

@@ -103,7 +103,12 @@ class VllmEngine(Engine):
 
     def _served_on(self, spec: ModelSpec) -> tuple[Work, Machine]:
         weights, arch = decoder(spec)
-        task = work(arch, weights.quantization, weights_gib=self.fit(spec).weights_gib * self.gpus)
+        task = work(
+            arch,
+            weights.quantization,
+            weights_gib=self.fit(spec).weights_gib * self.gpus,
+            kv_element_bytes=self.knobs(spec).kv_element_bytes,
+        )
         rates = RATES[self.accelerator.removeprefix("nvidia-")]
         return task, Machine(rates, gpus=self.gpus, chunk=self.max_num_batched_tokens)
 

@@ -81,8 +81,16 @@ def computed(
     if rates is None:
         known = " and ".join(name.upper() for name in RATES)
         return Told(None, (f"  speed: not known on this GPU; published runs were found of {known} only",))
+    if without := "CUDA graphs" if knobs.eager else "knowing how many guesses are right" if knobs.speculation else "":
+        return Told(None, (f"  speed: not told without {without}",))
     load = _load(args, fit.requested_len, command)
-    task = work(arch, quantization, weights_gib=fit.weights_gib * knobs.tensor_parallel)
+    task = work(
+        arch,
+        quantization,
+        weights_gib=fit.weights_gib * knobs.tensor_parallel,
+        kv_element_bytes=knobs.kv_element_bytes,
+        language_only=knobs.language_only,
+    )
     machine = Machine(rates, gpus=knobs.tensor_parallel, chunk=knobs.max_num_batched_tokens)
     most = most_streams(load, kv_cache_tokens=fit.kv_cache_tokens, max_num_seqs=knobs.max_num_seqs)
     one, best, full = speed(task, machine, load), knee(task, machine, load, most), speed(task, machine, load, most)

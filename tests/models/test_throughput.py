@@ -7,7 +7,7 @@ import pytest
 
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
-from models.facts import Evidence, Load, PerAudioSecond, Source, Throughput
+from models.facts import GIB, Evidence, Load, PerAudioSecond, Source, Throughput
 from models.memory.weights import gpu_weights_gib
 from models.spec import ModelSpec
 from models.throughput import (
@@ -23,7 +23,8 @@ from models.throughput import (
     usual,
     work,
 )
-from models.weights import DecoderArchitecture, Quantization
+from models.weights import CacheLayers, DecoderArchitecture, Quantization
+from models.weights import Experts as ArchitectureExperts
 from tests.catalog import CATALOG
 from tests.checkout import CHECKOUT
 from tests.models.vllm_speeds import MISTRAL, REFERENCE, RUNS, Run, errors, table
@@ -104,7 +105,7 @@ def test_an_embedding_that_is_the_lm_head_too_is_read_once():
 
 
 def test_a_step_has_the_hosts_time_for_itself_and_for_each_sequence():
-    nothing = Work(size=0, parameters=0, head=0, kv_bytes=0, attention=0, fp8=False)
+    nothing = Work(size=0, parameters=0, head=0, cache=(), attention=0, fp8=False)
     one, two = (decode_step_s(nothing, L4, streams=n, context=1000) for n in (1, 2))
     assert one > 0
     assert 0 < two - one < one
@@ -124,7 +125,7 @@ MIXTURE = Work(
     size=2 * 1.22e9,
     parameters=910_000_000,
     head=311_000_000,
-    kv_bytes=98_304,
+    cache=((98_304, None),),
     attention=48 * 32 * 128,
     fp8=False,
     experts=Experts(count=128, active=8, parameters=_EXPERT, size=_EXPERT * 0.52),
@@ -151,6 +152,39 @@ def test_a_mixture_gains_less_from_a_batch_than_a_dense_model_while_experts_are_
 
     dense = replace(MIXTURE, size=MIXTURE.read(1), experts=None)
     assert gain(MIXTURE) < 0.7 * gain(dense)
+
+
+def test_an_architecture_with_experts_is_taken_apart_into_what_every_token_and_what_a_chosen_one_takes():
+    layers, hidden, ffn, count, taken = 48, 2048, 768, 128, 8
+    arch = DecoderArchitecture(
+        parameters=30_532_000_000,
+        layers=layers,
+        heads=32,
+        kv_heads=4,
+        head_dim=128,
+        hidden=hidden,
+        ffn=6144,
+        vocab=151_936,
+        max_positions=40_960,
+        tied=False,
+        experts=ArchitectureExperts(layers=layers, count=count, per_token=taken, ffn=ffn),
+    )
+    task = work(arch, Quantization.FP8, weights_gib=29)
+    embedding = arch.vocab * hidden
+    assert task.active + 2 * embedding == arch.active_parameters
+    assert task.read(10_000) == pytest.approx(29 * GIB - 2 * embedding)
+    assert task.read(1) < 0.15 * task.read(10_000)
+
+
+def test_a_sliding_layer_reads_its_window_and_a_latent_or_8_bit_cache_less():
+    arch = _arch("coder-chat")
+    full = work(arch, Quantization.NONE, weights_gib=15)
+    half = work(arch, Quantization.NONE, weights_gib=15, kv_element_bytes=1)
+    assert half.remembered(1000) == full.remembered(1000) / 2
+    window = CacheLayers(attention="sliding", layers=28, kv_heads=4, head_dim=128, window=100)
+    sliding = work(arch.model_copy(update={"cache": (window,)}), Quantization.NONE, weights_gib=15)
+    assert sliding.remembered(50) == full.remembered(50)
+    assert sliding.remembered(1000) == full.remembered(100)
 
 
 # --- loads ---------------------------------------------------------------------------------------------------

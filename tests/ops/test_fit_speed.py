@@ -119,6 +119,21 @@ def test_another_gpu_with_one_has_a_speed_and_no_price(capsys: pytest.CaptureFix
     assert found["usd_per_mtok_at_knee"] is None
 
 
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (("--eager",), "CUDA graphs"),
+        (("--speculative-method", "ngram"), "knowing how many guesses are right"),
+    ],
+)
+def test_what_no_run_was_judged_with_has_no_speed(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], without: str
+) -> None:
+    assert answer(capsys, "coder-chat", *words)["speed"] is None
+    run("coder-chat", *words)
+    assert f"speed: not told without {without}" in capsys.readouterr().out
+
+
 def test_what_does_not_fit_has_no_speed_and_its_remedies_leave_requests_out_that_would_not_fit_either(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
