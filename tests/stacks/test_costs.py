@@ -261,10 +261,10 @@ def test_an_override_without_a_date_is_shown_as_such():
 @pytest.mark.parametrize(
     ("prices", "named"),
     [
-        ({"onDemand": {"g2-standard-9": 1}}, "'g2-standard-9' has no price here; "),
-        ({"spot": {"pd-balanced": 1}}, "'pd-balanced' has no price here"),
+        ({"onDemand": {"g2-standard-9": 1}}, "prices.onDemand.g2-standard-9: the name has no price here; "),
+        ({"spot": {"pd-balanced": 1}}, "prices.spot.pd-balanced: the name has no price here"),
         ({"onDemand": {"pd-balanced": -1}}, "prices.onDemand.pd-balanced is -1"),
-        ({"onDemand": {"pd-balanced": "cheap"}}, "prices.onDemand.pd-balanced is 'cheap'"),
+        ({"onDemand": {"pd-balanced": "cheap"}}, "prices.onDemand.pd-balanced is text of 5 characters"),
         ({"asOf": "yesterday"}, "must be a day such as 2026-08-20"),
         ({"onDemnd": {}}, "did you mean 'onDemand'?"),
     ],
