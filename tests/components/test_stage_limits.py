@@ -187,6 +187,21 @@ def test_compiled_code_gives_way_to_weights(small_claim: Claim, hub: Hub) -> Non
     assert f"emptying {compiled}" in result.output
 
 
+@pytest.mark.parametrize("revision", [FIRST, ""])
+def test_a_model_that_is_proven_comes_up_on_a_full_disk(small_claim: Claim, hub: Hub, revision: str) -> None:
+    assert small_claim.stage(revision=revision).code == 0
+    with (
+        pytest.raises(OSError, match="No space"),
+        (small_claim.cache.parent / "filler").open("wb", buffering=0) as out,
+    ):
+        while True:  # to the last block
+            out.write(bytes(4096))
+    hub.forget()
+    result = small_claim.stage(revision=revision)
+    assert result.code == 0, result.output
+    assert hub.requests == []
+
+
 @pytest.mark.parametrize(("limit", "kept"), [(2 * MIB, False), (4 * MIB, True)])
 def test_compiled_code_is_kept_until_it_outgrows_its_share(
     claim: Claim, tmp_path: Path, limit: int, kept: bool
