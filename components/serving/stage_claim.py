@@ -163,7 +163,12 @@ def make_directory(path: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """A whole file or none, also after a power cut."""
+    """A whole file or none, also after a power cut; a full disk is no reason to fail where it is there already."""
+    try:
+        if path.read_text() == text:
+            return
+    except (OSError, ValueError):
+        pass
     part = path.with_name(f"{path.name}.part")
     remove(part)
     with part.open("w") as out:
@@ -173,6 +178,14 @@ def write(path: Path, text: str) -> None:
     if path.is_dir():
         remove(path)
     part.replace(path)
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; itself, where that is a circle."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # RuntimeError: until Python 3.13
+        return path
 
 
 def disk_bytes(path: Path) -> int:
@@ -312,7 +325,7 @@ def brought(job: Job) -> Listing | None:
 
 
 def mark(job: Job, listing: Listing) -> None:
-    """Keep the proof, last and atomically; a proof that is there already is not written again."""
+    """Keep the proof, last and atomically."""
     snapshot, files = job.snapshot(listing.commit), dict[str, object]()
     for file in listing.files:
         # To the disk before the proof: a node that goes down would leave zeros of the right size.
@@ -320,13 +333,7 @@ def mark(job: Job, listing: Listing) -> None:
             os.fsync(content.fileno())
             changed = os.fstat(content.fileno()).st_mtime_ns
         files[file.name] = {"size": file.size, "digest": file.digest, "changed_ns": changed}
-    text = json.dumps({"commit": listing.commit, "patterns": list(job.patterns), "files": files})
-    try:
-        if job.marker.read_text() == text:
-            return
-    except (OSError, ValueError):
-        pass
-    write(job.marker, text)
+    write(job.marker, json.dumps({"commit": listing.commit, "patterns": list(job.patterns), "files": files}))
 
 
 def settle(job: Job, commit: str) -> None:
@@ -336,9 +343,11 @@ def settle(job: Job, commit: str) -> None:
         write(job.folder / "refs" / "main", commit)
     # Offline the hub's library would miss every file of this list, also those that nobody wants.
     remove(job.folder / "trees")
-    part, served = job.cache / ".served.part", job.cache / "served"
+    part, served, target = job.cache / ".served.part", job.cache / "served", job.snapshot(commit)
+    if served.is_symlink() and served.readlink() == target.relative_to(job.cache):
+        return
     remove(part)
-    part.symlink_to(job.snapshot(commit).relative_to(job.cache))
+    part.symlink_to(target.relative_to(job.cache))
     if served.is_dir() and not served.is_symlink():
         say("removing a directory called served: the link of this name is where engines look")
         remove(served)
@@ -352,11 +361,11 @@ def prune(job: Job, commit: str, wanted: Iterable[File]) -> None:
     """Remove other models, other revisions and leftovers of downloads: the claim is sized for one."""
     snapshot, keep = job.snapshot(commit), set[Path]()
     for file in wanted:
-        keep |= {path.resolve() for path in (job.blob(file), job.partial(file), snapshot / file.name)}
+        keep |= {_real(path) for path in (job.blob(file), job.partial(file), snapshot / file.name)}
     others = [
         *(path for path in job.cache.glob("models--*") if path != job.folder),
         *(path for path in job.folder.glob("snapshots/*") if path != snapshot),
-        *(path for path in job.folder.glob("blobs/*") if path.resolve() not in keep),
+        *(path for path in job.folder.glob("blobs/*") if _real(path) not in keep),
         *(path for path in job.notes.glob("*") if path not in (job.marker, job.lock)),
     ]
     free = shutil.disk_usage(job.cache).free

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import ssl
+import sys
 import threading
 import time
 import urllib.error
@@ -18,9 +19,24 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from stage_claim import CHUNK, COMMIT, GIB, File, Job, Listing, Permanent, intact, make_directory, remove, say
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # what lies beside it, however this file is run or imported
+
+from stage_claim import (
+    CHUNK,
+    COMMIT,
+    GIB,
+    File,
+    Job,
+    Listing,
+    Permanent,
+    intact,
+    make_directory,
+    remove,
+    say,
+)
 
 _AT_ONCE = 4  # files, each over its own connection
 _WORTH_A_LINE = GIB // 16

@@ -38,7 +38,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # the other two files, however this one is run
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # what lies beside it, however this file is run or imported
 
 from stage_claim import (
     GIB,

@@ -131,6 +131,13 @@ def weigh(hub: Hub, size: int) -> dict[str, Any]:
     return {"size": size}
 
 
+def fill(path: Path) -> None:
+    """A file that takes the last block of its file system. Raises OSError."""
+    with path.open("wb", buffering=0) as out:
+        while True:
+            out.write(bytes(4096))
+
+
 def test_a_claim_without_room_is_told_before_a_byte_with_what_is_on_it(small_claim: Claim, hub: Hub) -> None:
     job = weigh(hub, 60 * MIB)
     (small_claim.cache.parent / "theirs").write_bytes(bytes(20 * MIB))
@@ -185,6 +192,17 @@ def test_compiled_code_gives_way_to_weights(small_claim: Claim, hub: Hub) -> Non
     assert result.code == 0, result.output
     assert list(compiled.iterdir()) == []
     assert f"emptying {compiled}" in result.output
+
+
+@pytest.mark.parametrize("revision", [FIRST, ""])
+def test_a_model_that_is_proven_comes_up_on_a_full_disk(small_claim: Claim, hub: Hub, revision: str) -> None:
+    assert small_claim.stage(revision=revision).code == 0
+    with pytest.raises(OSError, match="No space"):
+        fill(small_claim.cache.parent / "filler")
+    hub.forget()
+    result = small_claim.stage(revision=revision)
+    assert result.code == 0, result.output
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(2 * MIB, False), (4 * MIB, True)])

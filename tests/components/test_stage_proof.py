@@ -258,6 +258,24 @@ def test_whatever_lies_in_the_way_makes_room(claim: Claim, kind: str, where: str
     assert claim.served == wanted()
 
 
+def test_leftovers_are_removed_whatever_they_are(claim: Claim) -> None:
+    blobs = claim.folder / "blobs"
+    _file(blobs / f"{'f' * 64}.0b1c2d3e.incomplete")
+    _full_directory(blobs / "directory")
+    _loop(blobs / "loop")
+    _pipe(blobs / "pipe")
+    _full_directory(claim.folder / "snapshots" / ("e" * 40))
+    _full_directory(claim.cache / "models--other--model")
+    _file(claim.cache / ".staged" / f"some-org--some-model@{FIRST}.begun")
+    assert claim.stage().code == 0
+    assert {path.name for path in blobs.iterdir()} == {
+        path.resolve().name for path in (claim.folder / "snapshots" / FIRST).iterdir()
+    }
+    assert [path.name for path in (claim.folder / "snapshots").iterdir()] == [FIRST]
+    assert {path.name for path in claim.cache.iterdir()} == {FOLDER, "served", ".staged"}
+    assert {path.name for path in (claim.cache / ".staged").iterdir()} == {"lock", claim.marker.name}
+
+
 @pytest.mark.parametrize("index", ["null", '{"weight_map": []}', '{"weight_map": {"a": 7}}', "[" * 50_000, "<html>"])
 def test_an_index_of_another_shape_is_the_engine_s_to_judge(tmp_path: Path, index: str) -> None:
     files = {**FILES, "model.safetensors.index.json": index.encode()}
