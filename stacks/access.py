@@ -35,7 +35,8 @@ def desired_access(plan: Plan) -> dict[str, list[dict[str, Any]]]:
 
 def _key_entry(plan: Plan, alias: str, key: Key) -> dict[str, Any]:
     """A key as far as its team lets it go: LiteLLM refuses to move a key into a team with more than the team has."""
-    entry = {**_entry(plan, alias, key), "models": effective(plan, key.models, key.team), "team": key.team}
+    entry: dict[str, Any] = {**_entry(plan, alias, key), "models": effective(plan, key.models, key.team)}
+    entry["team"] = key.team
     if team := plan.settings.platform.teams.get(key.team or ""):
         for name, bound in (("tpm_limit", team.tokens_per_minute), ("rpm_limit", team.requests_per_minute)):
             if entry[name] is not None and bound is not None:

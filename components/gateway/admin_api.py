@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -109,18 +109,21 @@ class Gateway:
         if self.call("/health/readiness").get("db") != "connected":
             raise UnreachableError("the proxy answers, its database does not")
 
-    def actual(self) -> Actual:
+    def actual(self, before_page: Callable[[], None] = lambda: None) -> Actual:
         """Everything it has, by the page."""
         models = self.call("/v1/model/info")["data"]
         return Actual(
-            teams=list(self._pages("/v2/team/list", "teams", "page_size")),
-            keys=list(self._pages("/key/list?return_full_object=true&include_team_keys=true", "keys", "size")),
+            teams=list(self._pages("/v2/team/list", "teams", "page_size", before_page)),
+            keys=list(
+                self._pages("/key/list?return_full_object=true&include_team_keys=true", "keys", "size", before_page)
+            ),
             runtime_models=[model["model_name"] for model in models if model["model_info"].get("db_model")],
         )
 
-    def _pages(self, route: str, name: str, size: str) -> Iterator[Json]:
+    def _pages(self, route: str, name: str, size: str, before_page: Callable[[], None]) -> Iterator[Json]:
         number, total = 1, 1
         while number <= total:
+            before_page()
             query = urllib.parse.urlencode({"page": number, size: 100})
             answer = self.call(f"{route}{'&' if '?' in route else '?'}{query}")
             yield from answer[name]

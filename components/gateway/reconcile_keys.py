@@ -463,7 +463,7 @@ def reconcile(gateway: Gateway, desired: Desired, values: Mapping[str, str], ver
         try:
             gateway.check_ready()
             turn.take(deadline)
-            last = plan(desired, values, gateway.actual())
+            last = plan(desired, values, gateway.actual(turn.keep))
             # Read again after refusals: what another made meanwhile, and was refused as being there, is no difference.
             refused = [each for each in refused if each.action in last.actions]
             again = any(each.again for each in refused) and not wait.over

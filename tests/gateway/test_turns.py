@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -94,7 +94,9 @@ def nothing_left(replica: Proxy, tmp_path: Path) -> Iterator[None]:
 def ours(proxy: Proxy) -> dict[str, Json]:
     """The keys that the program made, by token."""
     listed = proxy.admin("/key/list?return_full_object=true&include_team_keys=true&size=100")["keys"]
-    return {entry["token"]: entry for entry in listed if (entry["metadata"] or {}).get("managed_by") == OWNER}
+    return {
+        entry["token"]: entry for entry in listed if cast("Json", entry["metadata"] or {}).get("managed_by") == OWNER
+    }
 
 
 def interleaved(proxy: Proxy, folder: Path, dice: random.Random) -> None:
@@ -141,8 +143,9 @@ def test_of_two_runs_at_once_one_writes_at_a_time_and_the_newer_state_wins(
 def test_two_runs_of_the_same_state_both_end_in_it(replica: Proxy, tmp_path: Path) -> None:
     keys = [key(f"k{number}", ALIAS) for number in range(10)]
     wanted = Wanted(tmp_path, [], keys, {entry["alias"]: new_value() for entry in keys}).write()
+    gateways = [Recorded(replica, who, []) for who in ("job", "tick")]
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda who: wanted.put(Recorded(replica, who, [])), ("job", "tick"))) == [0, 0]
+        assert list(pool.map(wanted.put, gateways)) == [0, 0]
     assert len(ours(replica)) == len(keys)
 
 
