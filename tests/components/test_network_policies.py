@@ -94,8 +94,11 @@ def test_the_gateway_serves_the_cluster_and_reaches_models_and_its_database_alon
     assert not allowed(policies(), GATEWAY, STRANGER, 8000)
 
 
-def test_only_gateway_and_migration_reach_the_database() -> None:
+def test_only_gateway_migration_and_backup_reach_the_database() -> None:
     assert allowed(policies(), MIGRATION, DATABASE, 5432)
+    assert allowed(policies(), BACKUP, DATABASE, 5432)
+    assert not allowed(policies(), BACKUP, GATEWAY, 4000)
+    assert not allowed(policies(), BACKUP, Endpoint(address=PUBLIC), 443)
     for other in (STRANGER, COLLECTOR, KEYS, app("serving", "coder-chat")):
         assert not allowed(policies(), other, DATABASE, 5432), other
     assert not allowed(policies(), DATABASE, Endpoint(address=PUBLIC), 443)
