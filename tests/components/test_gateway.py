@@ -16,6 +16,7 @@ from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArg
 from components.kubernetes.network_policies import app_peer
 from components.serving.registration import registration
 from models.facts import PerAudioSecond, PerQuery, PerToken
+from models.gateway_database import CLOUD_SQL_CONNECTIONS, IN_CLUSTER_CONNECTIONS, MAX_REPLICAS, most_connections, pool_size
 from models.tasks import Task
 from tests.catalog import CATALOG
 from tests.support import (
@@ -113,11 +114,73 @@ def test_every_task_has_a_route() -> None:
 
 
 def test_the_config_names_secrets_and_holds_none() -> None:
-    config = gateway_config([])
+    config = gateway_config([], pool=10, spend_log_days=30)
     general = config["general_settings"]
     assert general["store_model_in_db"] is True
     assert general["master_key"] == "os.environ/LITELLM_MASTER_KEY"
     assert general["database_url"] == "os.environ/DATABASE_URL"
+
+
+@pytest.mark.parametrize("most", [IN_CLUSTER_CONNECTIONS, CLOUD_SQL_CONNECTIONS])
+def test_every_number_of_replicas_that_config_takes_gets_a_pool(most: int) -> None:
+    pools = {replicas: pool_size(most, replicas) for replicas in range(1, MAX_REPLICAS + 1)}
+    assert all(2 <= pool <= 10 and most_connections(pool, number) <= most for number, pool in pools.items()), pools
+    assert pools[1] == 10
+
+
+@pytest.mark.parametrize("replicas", [1, MAX_REPLICAS])
+@pytest.mark.parametrize("database", ["in-cluster", "cloud-sql"])
+def test_what_replicas_and_jobs_may_hold_is_never_more_than_the_database_lets_in(database: str, replicas: int) -> None:
+    records = recorded(f"gateway.replicas={replicas}", f"gateway.database={database}")
+    pool = rendered(records)["general_settings"]["database_connection_pool_limit"]
+    if database == "cloud-sql":
+        (flag,) = records.all("DatabaseInstance")[0].inputs["settings"]["databaseFlags"]
+        given = {flag["name"]: int(flag["value"])}
+    else:
+        _, setting = records.pod("litellm-db").containers[0]["args"]
+        name, _, value = setting.partition("=")
+        given = {name: int(value)}
+    assert 2 <= pool <= 10
+    assert most_connections(pool, replicas) <= given["max_connections"]
+
+
+def test_a_pool_that_is_one_larger_would_not_fit_the_most_replicas() -> None:
+    pool = pool_size(CLOUD_SQL_CONNECTIONS, MAX_REPLICAS)
+    assert most_connections(pool + 1, MAX_REPLICAS) > CLOUD_SQL_CONNECTIONS
+
+
+def test_the_log_of_calls_has_the_end_that_config_gives_it() -> None:
+    general = rendered(recorded("gateway.spendLogDays=5"))["general_settings"]
+    assert general["maximum_spend_logs_retention_period"] == "5d"
+    assert rendered(recorded())["general_settings"]["maximum_spend_logs_retention_period"] == "30d"
+
+
+# --- backup ------------------------------------------------------------------------------------------------------
+
+
+def test_the_dumps_are_on_a_claim_of_their_own_that_outlives_the_stack() -> None:
+    for stack in ("ai-dev", "local"):
+        records = recorded("gateway.databaseGib=20", stack=stack)
+        claim = records.one("PersistentVolumeClaim", "litellm-db-backups", "gateway")
+        assert claim.retain_on_delete
+        assert records.provider_of(claim) == "data"
+        assert claim.inputs["spec"]["resources"]["requests"]["storage"] == "20Gi"
+
+
+def test_it_is_dumped_every_night_and_restored_only_by_hand() -> None:
+    records = recorded("gateway.backupsKept=14")
+    nightly, way_back = (
+        records.manifest("CronJob", name, "gateway") for name in ("litellm-db-backup", "litellm-db-restore")
+    )
+    assert (nightly["spec"]["suspend"], way_back["spec"]["suspend"]) == (False, True)
+    assert nightly["spec"]["startingDeadlineSeconds"]
+    assert way_back["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
+    for job, program in ((nightly, "back_up.sh"), (way_back, "restore.sh")):
+        (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        assert container["command"][-1].rpartition("/")[2] == program
+        assert env_of(container)["KEPT"] == "14"
+        assert program in records.manifest("ConfigMap", "litellm-db-backup", "gateway")["data"]
+    assert not [r for r in recorded("gateway.database=cloud-sql").all("CronJob") if "backup" in r.name]
 
 
 # --- scaling a model does not touch the gateway ------------------------------------------------------------------
@@ -165,7 +228,10 @@ def gateway(image: str, replicas: int = 1, **state: object) -> Records:
             replicas=replicas,
             models=[registration(CATALOG["coder-chat"], "serving")],
             serving_namespaces=("serving",),
-            database=Database(host="db.example", ssl_mode="require", peer=app_peer("db"), ready=()),
+            spend_log_days=30,
+            database=Database(
+                host="db.example", ssl_mode="require", max_connections=100, peer=app_peer("db"), ready=()
+            ),
             master_key="a",
             salt_key="b",
             upstream_api_key="c",

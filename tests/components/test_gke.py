@@ -313,7 +313,9 @@ def test_managed_postgresql_is_protected_private_encrypted_and_backed_up() -> No
     assert settings["deletionProtectionEnabled"] is True
     assert settings["ipConfiguration"]["ipv4Enabled"] is False
     assert settings["ipConfiguration"]["sslMode"] == "ENCRYPTED_ONLY"
-    assert settings["backupConfiguration"] == {"enabled": True, "pointInTimeRecoveryEnabled": True}
+    kept = {"retainedBackups": 7, "retentionUnit": "COUNT"}
+    backups = {"enabled": True, "pointInTimeRecoveryEnabled": True, "backupRetentionSettings": kept}
+    assert settings["backupConfiguration"] == backups
     assert instance.ignore_changes == ("settings.diskSize",)
     assert records.waits_for(instance, records.all("Connection")[0])
 

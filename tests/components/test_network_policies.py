@@ -25,6 +25,7 @@ GATEWAY = app("gateway", "litellm")
 MIGRATION = app("gateway", "litellm-migrate")
 KEYS = app("gateway", "litellm-keys")
 DATABASE = app("gateway", "litellm-db")
+BACKUP = app("gateway", "litellm-db-backup")
 COLLECTOR = app("gmp-system", "collector")
 STRANGER = app("default", "anything")
 every_model = pytest.mark.parametrize("model", [app("serving", alias) for alias in SERVED_ALIASES], ids=SERVED_ALIASES)
@@ -93,8 +94,11 @@ def test_the_gateway_serves_the_cluster_and_reaches_models_and_its_database_alon
     assert not allowed(policies(), GATEWAY, STRANGER, 8000)
 
 
-def test_only_gateway_and_migration_reach_the_database() -> None:
+def test_only_gateway_migration_and_backup_reach_the_database() -> None:
     assert allowed(policies(), MIGRATION, DATABASE, 5432)
+    assert allowed(policies(), BACKUP, DATABASE, 5432)
+    assert not allowed(policies(), BACKUP, GATEWAY, 4000)
+    assert not allowed(policies(), BACKUP, Endpoint(address=PUBLIC), 443)
     for other in (STRANGER, COLLECTOR, KEYS, app("serving", "coder-chat")):
         assert not allowed(policies(), other, DATABASE, 5432), other
     assert not allowed(policies(), DATABASE, Endpoint(address=PUBLIC), 443)

@@ -12,7 +12,7 @@ from tests.pod_security import violations
 from tests.support import SERVED_ALIASES, Pod, env_of, quantity, recorded
 
 EVERYTHING = (*(f"{alias}:replicas=1" for alias in SERVED_ALIASES), f"gpuQuota={len(SERVED_ALIASES)}")
-NAMES = [*SERVED_ALIASES, "litellm", "litellm-migrate", "litellm-keys", "litellm-db"]
+NAMES = [*SERVED_ALIASES, "litellm", "litellm-migrate", "litellm-keys", "litellm-db", "litellm-db-backup"]
 
 every_pod = pytest.mark.parametrize("pod", NAMES, indirect=True)
 

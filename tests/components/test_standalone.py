@@ -13,6 +13,7 @@ import pulumi_gcp as gcp
 import pytest
 
 import components
+from components.gateway.backup import DatabaseBackup, DatabaseBackupArgs
 from components.gateway.database import Database
 from components.gateway.keys import GatewayKeys, GatewayKeysArgs
 from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
@@ -94,16 +95,28 @@ def disk() -> PersistentDisk:
 
 def cloud_sql() -> CloudSql:
     args = CloudSqlArgs(
-        name="db", region="us-central1", network_id="n", gib=10, password="some-password", place=place("proxy")
+        name="db", region="us-central1", network_id="n", gib=10, backups_kept=7, password="p" * 20, place=place("proxy")
     )
     return CloudSql("db", args, opts=in_gcp())
 
 
 def postgres() -> Postgres:
     args = PostgresArgs(
-        place=place("proxy"), image="postgres:17", gib=10, password="some-password", clients=("litellm",)
+        place=place("proxy"),
+        image="postgres:17",
+        gib=10,
+        backups_kept=7,
+        password="some-password",
+        clients=("litellm",),
     )
     return Postgres("db", args, opts=cluster_provider())
+
+
+def backup() -> DatabaseBackup:
+    args = DatabaseBackupArgs(
+        place=place("proxy"), image="postgres:17", app="db", host="db.proxy", gib=10, kept=7, after=()
+    )
+    return DatabaseBackup("b", args, opts=cluster_provider())
 
 
 def gateway() -> LiteLlmGateway:
@@ -113,7 +126,8 @@ def gateway() -> LiteLlmGateway:
         replicas=2,
         models=[],
         serving_namespaces=("models",),
-        database=Database(host="db", ssl_mode="disable", peer=app_peer("db"), ready=()),
+        spend_log_days=30,
+        database=Database(host="db", ssl_mode="disable", max_connections=100, peer=app_peer("db"), ready=()),
         master_key="some-master-key",
         salt_key="some-salt-key",
         upstream_api_key="some-upstream-key",
@@ -156,7 +170,14 @@ ALONE: Mapping[type[pulumi.ComponentResource], tuple[Callable[[], pulumi.Compone
         {"Secret", "ConfigMap", "Job", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"},
     ),
     PersistentDisk: (disk, {"Disk", "PersistentVolume"}),
-    Postgres: (postgres, {"PersistentVolumeClaim", "Secret", "StatefulSet", "Service", "NetworkPolicy"}),
+    DatabaseBackup: (backup, {"PersistentVolumeClaim", "ConfigMap", "CronJob", "NetworkPolicy"}),
+    Postgres: (
+        postgres,
+        {
+            *("PersistentVolumeClaim", "Secret", "StatefulSet", "Service", "NetworkPolicy"),
+            *("DatabaseBackup", "ConfigMap", "CronJob"),
+        },
+    ),
     ServingNamespace: (serving, {"Secret", "ConfigMap", "NetworkPolicy"}),
     TeiEmbeddings: (
         lambda: TeiEmbeddings("embeddings", model_args("embeddings"), opts=cluster_provider()),

@@ -17,7 +17,7 @@ from stacks.settings import RawConfig
 GROUPS = json.dumps({"baseline": True, "coding-assistant": True, "retrieval": True})
 BASE = {"gcp:project": "my-project", "gcp:zone": "us-central1-a", "ai-platform:groups": GROUPS}
 UP = {"coder-chat:replicas": "1"}
-NOW, IDLE, WORST = 1.0249, 0.1562, 748.18  # $/h with coder-chat up, $/h idle, $/month at worst: test_costs.py
+NOW, IDLE, WORST = 1.0262, 0.1575, 749.18  # $/h with coder-chat up, $/h idle, $/month at worst: test_costs.py
 
 
 def judge(settings: Mapping[str, str]) -> Admission:
@@ -82,9 +82,9 @@ def test_a_refusal_gives_the_value_the_consequence_and_the_date_of_the_prices():
     hourly = only_problem({**UP, "ai-platform:maxHourlyUsd": "0.9"})
     assert "maxHourlyUsd is 0.9" in hourly.message
     assert "with coder-chat up" in hourly.message
-    assert "$1.0249 an hour (prices of 2026-08-20)" in hourly.message
+    assert "$1.0262 an hour (prices of 2026-08-20)" in hourly.message
     monthly = only_problem({"ai-platform:maxMonthlyUsd": "700"})
-    assert "$748.18 would be billed for a month of 1 GPU node" in monthly.message
+    assert "$749.18 would be billed for a month of 1 GPU node" in monthly.message
     assert "(prices of 2026-08-20)" in monthly.message
 
 
@@ -147,7 +147,7 @@ def test_a_smaller_machine_has_as_many_gpus():
 
 
 def test_a_remedy_that_meets_the_budget_to_the_cent_is_offered():
-    exact = 114.01 + 730 * 0.512012 + 10 + 730 * 0.0014
+    exact = 115.01 + 730 * 0.512012 + 10 + 730 * 0.0014
     assert "spot true" in only_problem({"ai-platform:maxMonthlyUsd": f"{exact:.2f}"}).remedy
 
 

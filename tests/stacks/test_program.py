@@ -162,6 +162,7 @@ def test_a_destroy_takes_neither_namespaces_nor_claims_nor_what_reads_the_databa
         *(("PersistentVolumeClaim", f"{alias}-model-cache") for alias in SERVED_ALIASES),
         *{("Namespace", "serving"), ("Namespace", "gateway"), ("PersistentVolumeClaim", "litellm-db-data")},
         *{("Secret", "litellm-database"), ("Secret", "litellm-salt-key")},
+        ("PersistentVolumeClaim", "litellm-db-backups"),
     }
     for resource in records.resources:
         if resource.retain_on_delete:
