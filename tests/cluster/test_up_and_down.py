@@ -71,7 +71,7 @@ def test_two_interrupts_during_up_leave_no_process(project: Path) -> None:
         up.send_signal(signal.SIGINT)
         time.sleep(0.05)
     ended(up)
-    assert up.returncode == 130
+    assert up.returncode in (130, -signal.SIGINT)
     assert not processes_naming(project)
 
 
