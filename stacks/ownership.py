@@ -98,6 +98,10 @@ class Ownership:
             inside = [t for t in strangers if stranger.kind == "Namespace" and t.namespace == stranger.name]
             yield Problem(self._said(stranger, inside), self._ways_out(stranger))
 
+    def own_namespaces(self, namespaces: Sequence[There]) -> list[There]:
+        """Those that config names."""
+        return [found for found in namespaces if self._role(found.name) is not None]
+
     def _said(self, stranger: There, inside: Sequence[There]) -> str:
         shown = ", ".join(f"{t.kind} {t.name} ({t.owner})" for t in inside[:_SHOWN])
         more = f"; in it are so {shown}" if inside else ""
@@ -204,9 +208,10 @@ class _Judge:
 
         kind, metadata = str(inputs["kind"]), cast("Mapping[str, str]", inputs["metadata"])
         try:
+            if kind == "Namespace":  # the first that is made: both are judged before either is written
+                namespaces = [There.of(kind, found) for found in reader.namespaces()]
+                return list(self._ownership.problems(self._ownership.own_namespaces(namespaces), namespaces))
             found = reader.metadata(inputs["apiVersion"], kind, metadata.get("namespace"), metadata["name"])
-            # Before the first namespace of a stack there is nothing of it, or all of it is elsewhere.
-            namespaces = reader.namespaces() if kind == "Namespace" else []
         except UnreachableError:
             if pulumi.runtime.is_dry_run():
                 return []  # there may be no cluster yet
@@ -217,4 +222,4 @@ class _Judge:
                 f"  remedy: {self._ownership.set(['adopt'], 'true')}   # if nothing there is"
             ) from None
         there = [There.of(kind, found)] if found is not None else []
-        return list(self._ownership.problems(there, [There.of("Namespace", n) for n in namespaces]))
+        return list(self._ownership.problems(there, []))

@@ -285,7 +285,7 @@ def updating(lock: Path) -> int | None:
         name = (process / "cmdline").read_bytes().partition(b"\0")[0]  # empty for one that has ended
         ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
         booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError, StopIteration):
         return None
     began = int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
     return pid if Path(os.fsdecode(name)).name == _CLI and began < taken + _CLOCK_S else None

@@ -23,6 +23,7 @@ RULES = (
     nodes.system_pool,
 )
 REMARKS = (  # the gravest first
+    names.adopting,
     pins.licences,
     budgets.prices,
     nodes.cramped,

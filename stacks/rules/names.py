@@ -9,7 +9,7 @@ from components.gke.names import CloudNames
 from components.kubernetes.network_policies import ALLOW_DNS, DEFAULT_DENY
 from stacks.commands import remove_command, set_command
 from stacks.plan import Plan
-from stacks.problems import Problem, config_path
+from stacks.problems import Notice, Problem, config_path
 from stacks.sections import GATEWAY, SERVING
 
 # Namespaces of config that are not a model's, and names of objects beside those of the models.
@@ -86,6 +86,17 @@ def namespaces(plan: Plan) -> Iterator[Problem]:
         "what is in one would take the other's place",
         set_command(settings.project, ("namespaces", place), default),
     )
+
+
+def adopting(plan: Plan) -> Iterator[Notice]:
+    """For one update, not for good: the next stranger under one of the stack's names would be taken over unseen."""
+    if plan.settings.platform.adopt:
+        project = plan.settings.project
+        yield Notice(
+            f"{project}:adopt is true: whatever is in the cluster under this stack's names is taken over, whosever it "
+            "is, and `pulumi destroy` deletes it",
+            f"{remove_command(project, ['adopt'])}   # once the update is done",
+        )
 
 
 def aliases(plan: Plan) -> Iterator[Problem]:

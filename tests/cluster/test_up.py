@@ -14,6 +14,7 @@ import pytest
 
 from ops import cli
 from ops.embedded_cluster.control_plane import EmbeddedCluster
+from stacks.ownership import MARK
 from stacks.sections import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.platform import NAMESPACES, Manifest, Platform
@@ -195,7 +196,7 @@ def test_a_migration_that_failed_is_run_again(stack: Stack, platform: Platform) 
     failing: Manifest = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "namespace": GATEWAY},
+        "metadata": {"name": name, "namespace": GATEWAY, "annotations": {MARK: "ai-platform/local"}},
         "spec": {"activeDeadlineSeconds": 1, "template": {"spec": pod}},
     }
     platform.cluster.kubectl("-n", GATEWAY, "delete", "job", name, "--cascade=foreground")

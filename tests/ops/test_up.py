@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ from ops.engine import run_main
 from ops.errors import FailedError
 from ops.up import leash
 from ops.up.by_kubectl import Identity, follows
-from ops.up.by_pulumi import PulumiStack, readable
+from ops.up.by_pulumi import PulumiStack, readable, updating
 from ops.up.command import config_of
 from ops.up.report import report
 from ops.up.secrets import SecretObject, needed, rehearse, settle
@@ -30,6 +32,7 @@ from ops.up.site import Kubectl, Object, Site
 from stacks.admission import admit
 from stacks.plan import Plan
 from stacks.settings import RawConfig
+from tests.checkout import CHECKOUT
 from tests.ops.cluster import NOBODY
 from tests.patience import at_least
 from tests.support import PROJECT_DIR
@@ -284,6 +287,88 @@ def test_a_state_without_its_passphrase_is_not_written_over(
     with pytest.raises(FailedError, match="cannot be decrypted"):
         stack.up(local(), {}, print, NOBODY)
     assert not stack.passphrase.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not json", b"[]", b"null", b'{"pid": "many"}', b'{"pid": -1}', b"\xff\x00", b'{"pid": 1e400}', b"[" * 9999],
+    ids=lambda content: repr(content[:20]),
+)
+def test_a_lock_that_says_nothing_holds_nobody_up_and_is_taken_away(
+    tmp_path: Path, fake_pulumi: Callable[[], list[dict[str, str]]], content: bytes
+) -> None:
+    locks = tmp_path / ".local" / "pulumi" / "state" / ".pulumi" / "locks" / "organization" / "ai-platform" / "local"
+    locks.mkdir(parents=True)
+    for name in ("a.json", "left-by-an-editor~"):
+        (locks / name).write_bytes(content)
+    (tmp_path / "Pulumi.yaml").write_text("name: ai-platform\n")
+    said: list[str] = []
+    PulumiStack(tmp_path / "bin" / "pulumi", tmp_path, "ai-platform", "local").up(local(), {}, said.append)
+    assert list(locks.iterdir()) == []
+    assert any("taking its lock away" in line for line in said)
+
+
+def test_only_the_update_that_took_a_lock_holds_it_and_no_later_owner_of_its_number(tmp_path: Path) -> None:
+    cli = Path(shutil.copy("/bin/sleep", tmp_path / "pulumi"))
+    lock = tmp_path / "lock.json"
+    with subprocess.Popen([cli, "60"]) as update, subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            lock.write_text(json.dumps({"pid": stranger.pid}))
+            assert updating(lock) is None
+            lock.write_text(json.dumps({"pid": update.pid}))
+            assert updating(lock) == update.pid
+            os.utime(lock, (0, 0))  # taken long before this process began
+            assert updating(lock) is None
+        finally:
+            update.kill()
+            stranger.kill()
+    lock.write_text(json.dumps({"pid": update.pid}))
+    assert updating(lock) is None
+
+
+@pytest.mark.parametrize("interrupts", [1, 2, 3, 5])
+def test_however_often_it_is_interrupted_up_ends_after_what_it_started(tmp_path: Path, interrupts: int) -> None:
+    """A CLI that finishes at the first interrupt, ends at once at the second, or has to be killed."""
+    (tmp_path / "Pulumi.yaml").write_text("name: ai-platform\n")
+    cli = tmp_path / "pulumi"
+    ends_at = {1: 1, 2: 2}.get(interrupts, 99)
+    cli.write_text(f'''#!{sys.executable}
+import os, signal, sys, time
+if sys.argv[1] == "config":
+    print("{{}}")
+if sys.argv[1] != "up":
+    sys.exit(0)
+came = []
+signal.signal(signal.SIGINT, lambda *_: came.append(1))
+open("{tmp_path}/pid", "w").write(str(os.getpid()))
+print("begun", flush=True)
+while len(came) < {ends_at}:
+    time.sleep(0.02)
+''')
+    cli.chmod(0o755)
+    program = f"""
+from pathlib import Path
+from ops.up.by_pulumi import PulumiStack
+from stacks.settings import RawConfig
+project = Path({str(tmp_path)!r})
+PulumiStack(project / "pulumi", project, "ai-platform", "local").up(
+    RawConfig("ai-platform", "local", {{}}), {{}}, lambda line: print(line, flush=True))
+"""
+    (tmp_path / ".local").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as up:
+        assert up.stdout
+        while "begun" not in up.stdout.readline():
+            assert up.poll() is None
+        for _ in range(interrupts):
+            up.send_signal(signal.SIGINT)
+            time.sleep(0.3)  # signals of one kind that come together are one
+        told = up.stdout.read()
+        up.wait(at_least(30))
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+    assert up.returncode != 0
+    assert "interrupted" in told
 
 
 def leashed(*command: str) -> list[str]:

@@ -23,6 +23,7 @@ from ops.manifests import manifests, pod_template
 from ops.up.by_kubectl import reads
 from ops.up.secrets import rehearse
 from stacks.admission import admit
+from stacks.ownership import MARK
 from stacks.secrets import SECRETS
 from tests.catalog import CATALOG, GROUPS, gated
 from tests.checkout import CHECKOUT
@@ -149,6 +150,23 @@ def test_another_namespace_is_another_one_everywhere_and_nothing_else_changes(st
     assert str(named.outputs["gatewayForward"]).startswith("kubectl -n team-gw port-forward ")
     urns = {r.urn for r in named.resources if r.short_type == "Namespace"}
     assert urns == {r.urn for r in plain.resources if r.short_type == "Namespace"}
+
+
+@on_every_stack
+def test_every_object_carries_the_mark_of_project_and_stack(stack: str) -> None:
+    records = recorded(stack=stack)
+    assert records.kubernetes
+    for resource in records.kubernetes:
+        assert resource.inputs["metadata"]["annotations"][MARK] == f"ai-platform/{stack}", resource.name
+        template = pod_template(resource.inputs) or {"metadata": {}}  # or a renamed stack would restart its models
+        assert MARK not in template["metadata"].get("annotations", {})
+
+
+def test_a_plan_that_adopts_says_so_until_it_is_taken_back() -> None:
+    notices = admit(config("adopt=true", stack="local"), rehearsal=True).notices
+    (notice,) = (n for n in notices if "adopt is true" in n.message)
+    assert notice.remedy.startswith("pulumi config rm ai-platform:adopt")
+    assert not [n for n in admit(config(stack="local"), rehearsal=True).notices if "adopt" in n.message]
 
 
 # --- what stays ------------------------------------------------------------------------------------------------
