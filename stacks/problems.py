@@ -172,6 +172,6 @@ def _distance(word: str, name: str) -> int | None:
             if i > 1 and j > 1 and a == name[j - 2] and b == word[i - 2]:
                 cost = min(cost, last[j - 2] + 1)  # swapped
             row.append(cost)
-        if min(row) > most and min(last) > most:
+        if min(row) > most and min(last, default=0) > most:
             return None
     return row[-1] if row[-1] <= most else None
