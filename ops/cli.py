@@ -36,34 +36,55 @@ def _module(name: str) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its number is the exit code. What stops one is printed here, and nowhere else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if argv is None and arguments[:1] == ["plan"]:
-        # Before anything imports an SDK, and only in a process of its own.
-        from ops import fast_imports  # noqa: PLC0415
-
-        fast_imports.install()
     try:
-        return _exit_code(arguments)
+        code = _exit_code(arguments, alone=argv is None)
     except BrokenPipeError:
-        return 0
-    finally:
-        _let_go()
+        code = 0
+    except SystemExit as error:  # of the parser: --help, or an argument that there is not
+        if (unwritten := _let_go()) and not error.code:
+            return unwritten
+        raise
+    except BaseException as error:
+        if not _interrupted(error):
+            raise
+        code = _INTERRUPTED
+    return max(code, _let_go())
 
 
-def _let_go() -> None:
-    """A reader may have seen enough, as that of `ops plan | head` has: what is left for it is dropped, not told."""
+_INTERRUPTED = 130
+
+
+def _let_go() -> int:
+    """Flush; 2 where that cannot be written.
+
+    A reader may have seen enough, as that of `ops plan | head` has: what is left for it is dropped, not told.
+    """
+    code = 0
     for stream in (sys.stdout, sys.stderr):
         if stream is None:  # closed before the start, as by `>&-`
             continue
         try:
             stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except OSError:
-            continue  # a full disk: Python tells it as it ends, with an exit code of its own
+        except OSError as error:
+            with suppress(OSError, ValueError):  # without a descriptor of its own there is nothing to tell
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                code = _told(_unwritten(error)) if stream is sys.stdout else 2
+    return code
 
 
-def _exit_code(arguments: list[str]) -> int:
+def _unwritten(error: OSError) -> OpsError:
+    """A full disk behind `>`, most likely: what was printed is not whole."""
+    return OpsError(f"the output cannot be written: {error.strerror or error}", "df -h .   # is the disk full?")
+
+
+def _exit_code(arguments: list[str], *, alone: bool) -> int:
     try:
+        if alone and arguments[:1] == ["plan"]:
+            # Before anything imports an SDK, and only in a process of its own.
+            from ops import fast_imports  # noqa: PLC0415
+
+            fast_imports.install()
         return _run(arguments)
     except OpsError as error:
         return _told(error)
@@ -75,12 +96,24 @@ def _exit_code(arguments: list[str]) -> int:
         return _told(OpsError(f"{error.filename}:{error.lineno}: {error.msg}", f"${{EDITOR:-vi}} {place}"))
     except OSError as error:
         # A file that a command was told to read or write, or a tool that it needs: the machine's state, not a bug.
-        if error.filename is None:
+        if isinstance(error, BrokenPipeError):
             raise
+        if error.filename is None:
+            return _told(_unwritten(error))
         place = str(error.filename)
         return _told(OpsError(f"{place}: {error.strerror}", f"ls -ld {shlex.quote(place)}   # is it there, and yours?"))
-    except KeyboardInterrupt:
-        return 130
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind it: an import that it breaks off may end as an error of its own."""
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        if isinstance(inner, KeyboardInterrupt):
+            return True
+        seen.add(id(inner))
+        inner = inner.__cause__ or inner.__context__
+    return False
 
 
 class _Version(argparse.Action):
@@ -120,7 +153,7 @@ def _told(error: OpsError) -> int:
         # A remedy stays whole, to be copied.
         lines = text.split("\n")
         text = "\n".join(line if line.startswith("  remedy: ") else folded(line, width()) for line in lines)
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         sys.stderr.write(f"{text}\n")
     return error.exit_code
 

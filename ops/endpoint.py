@@ -47,7 +47,7 @@ class Reply:
 
     def json(self) -> Any:
         """The body. Raises ValueError if it is not JSON."""
-        return json.loads(self.text)
+        return _decoded(self.text)
 
     def events(self) -> Iterator[tuple[float, Any]]:
         """Chunks of a stream, each with the seconds until it was there. Raises ValueError for one that is not JSON."""
@@ -57,7 +57,7 @@ class Reply:
             for line in lines:
                 data = line.strip().removeprefix(b"data:").strip()
                 if line.startswith(b"data:") and data != b"[DONE]":
-                    yield seconds, json.loads(data)
+                    yield seconds, _decoded(data)
 
     def error(self) -> tuple[str, str]:
         """Type and message, from any of the shapes that LiteLLM, vLLM and TEI give."""
@@ -69,6 +69,14 @@ class Reply:
         inner = cast("Json", outer["error"]) if isinstance(outer.get("error"), dict) else outer
         message = inner.get("message") or inner.get("detail") or inner.get("error") or self.text or "no reason given"
         return str(inner.get("type") or ""), " ".join(str(message).split())[:_SHOWN]
+
+
+def _decoded(text: str | bytes) -> Any:
+    """JSON of somebody else's. Raises ValueError, also for what nests too deep to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deep to read") from None
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ class Kube:
             raise self._failed(f"get {' '.join(what)} in namespace {namespace}", done.stderr.decode(errors="replace"))
         try:
             return json.loads(done.stdout)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._failed(f"get {' '.join(what)}", "the answer is not JSON") from None
 
     def _kubectl(self, namespace: str) -> list[str]:

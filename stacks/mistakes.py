@@ -84,6 +84,7 @@ def section(cls: type[S], source: Source) -> tuple[S, list[Problem], frozenset[T
     found: list[Problem] = []
     left: dict[str, Any] = copy.deepcopy(dict(source.values))
     reported: set[Trail] = set()
+    around: set[Trail] = set()  # all that what was reported is in
     while True:
         try:
             return cls.model_validate(left), found, frozenset(reported)
@@ -91,9 +92,10 @@ def section(cls: type[S], source: Source) -> tuple[S, list[Problem], frozenset[T
             for error in _in_order(cls, failure):
                 loc = error["loc"]
                 # A value that was dropped is not missing as well.
-                if error["type"] != "missing" or not any(known[: len(loc)] == loc for known in reported):
+                if error["type"] != "missing" or loc not in around:
                     found.append(_problem(source, error))
                 reported.add(loc)
+                around.update(_around(loc))
                 _drop(left, loc)
 
 
@@ -115,9 +117,14 @@ def _in_order(cls: type[Section], failure: ValidationError) -> list[ErrorDetails
     unknown = [error["loc"] for error in failure.errors() if error["type"] == "extra_forbidden"]
     meant = {(*loc[:-1], nearest(str(loc[-1]), _keys_beside(cls, loc))) for loc in unknown}
     errors = [error for error in failure.errors() if error["type"] != "missing" or error["loc"] not in meant]
-    refused = [error["loc"][:-1] for error in errors if error["loc"][-1] == "[key]"]
-    apart = [e for e in errors if e["loc"][-1] == "[key]" or not any(e["loc"][: len(r)] == r for r in refused)]
+    refused = {error["loc"][:-1] for error in errors if error["loc"][-1] == "[key]"}
+    apart = [e for e in errors if e["loc"][-1] == "[key]" or refused.isdisjoint(_around(e["loc"]))]
     return sorted(apart, key=lambda error: -last if isinstance(last := error["loc"][-1], int) else 0)
+
+
+def _around(loc: Trail) -> list[Trail]:
+    """A place and all that it is in."""
+    return [loc[:depth] for depth in range(1, len(loc) + 1)]
 
 
 def _drop(values: dict[str, Any], loc: Trail) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 def masked(text: str) -> str:
@@ -96,9 +97,34 @@ def near(word: str, known: Iterable[str]) -> list[str]:
     is never taken for another one: `g2-standard-3` is not nearly `g2-standard-32`.
     """
     plain = _plain(word)
-    found = {name: _distance(plain, _plain(name)) for name in dict.fromkeys(known)}
+    found = {name: _distance(plain, of_it) for name, of_it in _candidates(plain, tuple(known))}
     close = {name: distance for name, distance in found.items() if distance is not None}
     return [name for name, distance in close.items() if distance == min(close.values())]
+
+
+_MANY = 300  # names; among more, only capitals and punctuation may be wrong, since each would be compared with each
+
+
+def _candidates(plain: str, known: tuple[str, ...]) -> list[tuple[str, str]]:
+    by_numbers, by_plain = _indexed(known)
+    same = by_numbers.get(_numbers(plain), [])
+    return same if len(same) <= _MANY else [(name, plain) for name in by_plain.get(plain, [])]
+
+
+@lru_cache(maxsize=64)
+def _indexed(known: tuple[str, ...]) -> tuple[dict[tuple[str, ...], list[tuple[str, str]]], dict[str, list[str]]]:
+    """Names with what is compared of them: by the numbers in them, and by all of it."""
+    by_numbers: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    by_plain: dict[str, list[str]] = {}
+    for name in dict.fromkeys(known):
+        plain = _plain(name)
+        by_numbers.setdefault(_numbers(plain), []).append((name, plain))
+        by_plain.setdefault(plain, []).append(name)
+    return by_numbers, by_plain
+
+
+def _numbers(plain: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\d+", plain))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -113,7 +139,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if matches := [f"'{match}'" for match in near(word, names)]:
         *others, last = matches
         return f"did you mean {', '.join(others)} or {last}?" if others else f"did you mean {last}?"
-    return f"known: {', '.join(names)}" if names else "there are none"
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return f"known: {', '.join(names[:_LISTED])}{more}" if names else "there are none"
+
+
+_LISTED = 40
 
 
 def _plain(word: str) -> str:
@@ -123,14 +153,16 @@ def _plain(word: str) -> str:
 _SHORT = 4  # letters; what is shorter is cut short of anything
 
 
+@lru_cache(maxsize=4096)
 def _distance(word: str, name: str) -> int | None:
     """Letters wrong, missing, too many or swapped with the next; None if that is too many for the same name."""
     shorter, longer = sorted((word, name), key=len)
-    if not word or len(shorter) < len(longer) / 2 or re.findall(r"\d+", word) != re.findall(r"\d+", name):
+    if not word or len(shorter) < len(longer) / 2:
         return None
     if longer.startswith(shorter) and len(shorter) >= _SHORT:
         return min(1, len(longer) - len(shorter))
-    if len(longer) - len(shorter) > len(longer) // 4:
+    most = len(longer) // 4
+    if len(longer) - len(shorter) > most:
         return None
     before, row = list[int](), list(range(len(name) + 1))
     for i, a in enumerate(word, 1):
@@ -140,4 +172,6 @@ def _distance(word: str, name: str) -> int | None:
             if i > 1 and j > 1 and a == name[j - 2] and b == word[i - 2]:
                 cost = min(cost, last[j - 2] + 1)  # swapped
             row.append(cost)
-    return row[-1] if row[-1] <= len(longer) // 4 else None
+        if min(row) > most and min(last, default=0) > most:
+            return None
+    return row[-1] if row[-1] <= most else None

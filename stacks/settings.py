@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import pulumi
@@ -59,7 +60,11 @@ class Settings:
 
     def doubtful(self, section: str, *names: str) -> bool:
         """Whether one of a section's entries (a team, a key), or anything in it, was left out."""
-        return any(place[:2] in ((section,), *((section, name) for name in names)) for place in self.left_out)
+        return not self._doubtful.isdisjoint(((section,), *((section, name) for name in names)))
+
+    @cached_property
+    def _doubtful(self) -> frozenset[tuple[int | str, ...]]:
+        return frozenset(place[:2] for place in self.left_out)
 
 
 def read() -> RawConfig:

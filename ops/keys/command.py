@@ -145,7 +145,7 @@ def _read(gateway: _Admin) -> Purses:
         ) from None
     except RefusedError as error:
         raise OpsError(f"the gateway refuses: {error}", "pulumi up   # puts the admin key in place") from None
-    except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, ValidationError) as error:
         raise OpsError(
             f"what answers is not LiteLLM's admin API ({type(error).__name__})", "ops keys --gateway-url <URL>"
         ) from None

@@ -122,7 +122,7 @@ def hub_commit(hub: str, model_id: str) -> str:
     body, _ = _get(f"{hub}/api/models/{model_id}", {"accept": "application/json"})
     try:
         commit = str(json.loads(body)["sha"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = type(error).__name__
         raise OpsError(
             f"the answer of {hub} names no commit ({why})", "ops pin --hub https://huggingface.co"
@@ -155,7 +155,7 @@ def _token(challenge: str) -> str:
     try:
         answer: dict[str, object] = json.loads(body)
         return str(answer.get("token") or answer.get("access_token") or "")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise OpsError(f"{realm} gives no token ({type(error).__name__})", _OTHER_REGISTRY) from error
 
 

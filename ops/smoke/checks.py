@@ -325,7 +325,7 @@ def _tool_loop(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Chec
 def _wrong_call(tool: _ToolCall) -> str | None:
     try:
         arguments: object = json.loads(tool.function.arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         arguments = None
     path = cast("Json", arguments).get("path") if isinstance(arguments, dict) else None
     if tool.function.name == _READ_FILE["function"]["name"] and isinstance(path, str):

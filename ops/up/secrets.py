@@ -153,7 +153,7 @@ def _read(file: Path) -> dict[str, str]:
         return {}
     try:
         content: object = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FailedError(f"{file} is not valid JSON ({error}), so the secrets are unknown", _edit(file)) from error
     values = cast("dict[str, object]", content) if isinstance(content, dict) else None
     if values is None or not all(isinstance(value, str) for value in values.values()):

@@ -16,7 +16,13 @@ from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArg
 from components.kubernetes.network_policies import app_peer
 from components.serving.registration import registration
 from models.facts import PerAudioSecond, PerQuery, PerToken
-from models.gateway_database import CLOUD_SQL_CONNECTIONS, IN_CLUSTER_CONNECTIONS, MAX_REPLICAS, most_connections, pool_size
+from models.gateway_database import (
+    CLOUD_SQL_CONNECTIONS,
+    IN_CLUSTER_CONNECTIONS,
+    MAX_REPLICAS,
+    most_connections,
+    pool_size,
+)
 from models.tasks import Task
 from tests.catalog import CATALOG
 from tests.support import (

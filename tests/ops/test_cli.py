@@ -10,8 +10,10 @@ import pkgutil
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,3 +230,51 @@ def test_completion_and_schemas_cost_a_plan_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr.splitlines()[-1]
+
+
+# --- a full disk, and Ctrl-C -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", ["plan", "plan --format json", "fit coder-chat"])
+def test_output_that_cannot_be_written_is_told_in_a_line_and_is_a_failure(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ops.cli", *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=PROJECT_DIR,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("refused: the output cannot be written: No space left on device\n  remedy: df -h .")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_ends_with_130_also_where_another_error_covers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken_off(_: str) -> object:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("an extension that an interrupt broke off") from error
+
+    monkeypatch.setattr(cli, "_module", broken_off)
+    assert cli.main(["plan"]) == 130
+
+
+def test_ctrl_c_at_any_moment_of_a_plan_is_130_without_a_traceback() -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-m", "ops.cli", "plan"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, cwd=PROJECT_DIR)
+    whole = time.monotonic() - began
+    for share in (0.1, 0.3, 0.5, 0.7):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=PROJECT_DIR
+        )
+        time.sleep(whole * share)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate()[1]
+        # -2: before the first line of `ops` was read, where the interpreter itself ends.
+        assert process.returncode in (0, 130, -signal.SIGINT), share
+        assert "Traceback" not in told or process.returncode == -signal.SIGINT, (share, told)

@@ -157,7 +157,7 @@ def _parsed(path: str, text: Any) -> Any:
         return None
     try:
         content = json.loads(text) if path.endswith(".json") else yaml.load(text, Loader=_LOADER)  # noqa: S506  safe
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         return None
     return cast("object", content) if isinstance(content, dict | list) else None
 
