@@ -205,7 +205,7 @@ LINES = (
         symptom="the Job `litellm-keys-...` is `Failed`, exit code 1 or 2",
         means="the gateway refused a team or a key, or something made by hand is in its way",
         command=LOGS,
-        pattern=r"^(refused|problem|wrong input): ",
+        pattern=r"^(refused|problem|not done|wrong input[^:]*): |^not in sync after|^not set in the environment",
         final=True,
         gathered=True,
     ),

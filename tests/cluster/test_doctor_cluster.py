@@ -23,7 +23,6 @@ from tests.cluster.ward import (
     default_class,
     planned,
 )
-from tests.patience import kubectl_timeout
 
 # --- the scheduler and the autoscaler ----------------------------------------------------------------------------
 
@@ -238,8 +237,9 @@ def test_a_claim_whose_volume_is_gone_and_one_that_cannot_grow_are_told(ward: Wa
     ward.cluster.kubectl(*where, "-p", grown)
     assert ward.doctor(code=1)[0]["words"] == words
     volume = ward.items(SERVING, "pvc")[0]["spec"]["volumeName"]
+    ward.cluster.kubectl("delete", "pv", volume, "--wait=false")
+    # Its protection is not put back on what is being deleted.
     ward.cluster.kubectl("patch", "pv", volume, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
-    ward.cluster.kubectl("delete", "pv", volume, kubectl_timeout(60))
     assert ward.one("claim-lost")["state"] == "Lost"
 
 

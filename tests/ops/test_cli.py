@@ -196,7 +196,8 @@ def _completed(line: str) -> set[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("ops ", {"plan", "up", "fit", "completion", "schema"}),
+        ("ops ", {"plan", "up", "fit", "doctor", "completion", "schema"}),
+        ("ops doctor --", {"--context", "--stack", "--format"}),
         ("ops pl", {"plan"}),
         ("ops plan --ag", {"--against"}),
         ("ops plan --format ", {"text", "json", "yaml", "markdown"}),
