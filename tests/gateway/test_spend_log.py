@@ -48,7 +48,9 @@ def test_what_is_refused_leaves_no_row_however_often(proxy: Proxy, postgres: Pos
     before = settled(postgres, database(proxy))
     keys = [f"sk-made-up-{number:012}" for number in range(40)] + ["no-key"] * 10 + [other] * 10 + [spent] * 10
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda key: call(f"{proxy.url}{URL}", key, BODY).status, keys))
+        answers = [
+            answer.status for answer in pool.map(call, [f"{proxy.url}{URL}"] * len(keys), keys, [BODY] * len(keys))
+        ]
     assert answers == [401] * 50 + [403] * 10 + [422] * 10
     with upstream.behaving(SPEC.served_name, Behaviour(status=500)):
         key = proxy.make_key([ALIAS])
