@@ -55,6 +55,7 @@ def model_args(alias: str) -> ModelArgs:
 def cluster() -> GkeCluster:
     args = GkeClusterArgs(
         name="c",
+        node_account="c-nodes",
         project="some-project",
         zone="us-central1-a",
         network_id="n",
@@ -81,7 +82,10 @@ def pool() -> GkeL4NodePool:
 
 def mirror() -> ImageMirror:
     args = ImageMirrorArgs(
-        project="some-project", region="us-central1", registries=["docker.io", "ghcr.io"], reader="serviceAccount:x"
+        project="some-project",
+        region="us-central1",
+        repositories={"docker.io": "c-docker-io", "ghcr.io": "c-ghcr-io"},
+        reader="serviceAccount:x",
     )
     return ImageMirror("m", args, opts=in_gcp())
 
@@ -95,7 +99,14 @@ def disk() -> PersistentDisk:
 
 def cloud_sql() -> CloudSql:
     args = CloudSqlArgs(
-        name="db", region="us-central1", network_id="n", gib=10, backups_kept=7, password="p" * 20, place=place("proxy")
+        name="db",
+        addresses="db-sql",
+        region="us-central1",
+        network_id="n",
+        gib=10,
+        backups_kept=7,
+        password="p" * 20,
+        place=place("proxy"),
     )
     return CloudSql("db", args, opts=in_gcp())
 
