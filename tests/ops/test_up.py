@@ -303,7 +303,7 @@ def test_a_lock_that_says_nothing_holds_nobody_up_and_is_taken_away(
         (locks / name).write_bytes(content)
     (tmp_path / "Pulumi.yaml").write_text("name: ai-platform\n")
     said: list[str] = []
-    PulumiStack(tmp_path / "bin" / "pulumi", tmp_path, "ai-platform", "local").up(local(), {}, said.append)
+    PulumiStack(tmp_path / "bin" / "pulumi", tmp_path, "ai-platform", "local").up(local(), {}, said.append, NOBODY)
     assert list(locks.iterdir()) == []
     assert any("taking its lock away" in line for line in said)
 
@@ -350,9 +350,10 @@ while len(came) < {ends_at}:
 from pathlib import Path
 from ops.up.by_pulumi import PulumiStack
 from stacks.settings import RawConfig
+from tests.ops.cluster import NOBODY
 project = Path({str(tmp_path)!r})
 PulumiStack(project / "pulumi", project, "ai-platform", "local").up(
-    RawConfig("ai-platform", "local", {{}}), {{}}, lambda line: print(line, flush=True))
+    RawConfig("ai-platform", "local", {{}}), {{}}, lambda line: print(line, flush=True), NOBODY)
 """
     (tmp_path / ".local").mkdir()
     with subprocess.Popen(
