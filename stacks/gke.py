@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,9 @@ def cloud(plan: Plan) -> Cloud:
         raise ValueError("a GKE stack has gcp:project and gcp:zone")
     region = region_of(where.zone)
     names = plan.cloud_names
-    provider = gcp.Provider("gcp", project=where.project, region=region, zone=where.zone)
+    labels = _labels(plan)
+    # Default labels reach disks and repositories. Cluster, pools and database have fields of their own for them.
+    provider = gcp.Provider("gcp", project=where.project, region=region, zone=where.zone, default_labels=labels)
     apis = [
         projects.Service(
             api,
@@ -88,6 +91,7 @@ def cloud(plan: Plan) -> Cloud:
             system_machine_type=plan.system.machine.name,
             system_nodes=settings.platform.system_nodes,
             deletion_protection=settings.platform.deletion_protection,
+            labels=labels,
             after=apis,
         ),
         opts=in_gcp,
@@ -113,6 +117,7 @@ def cloud(plan: Plan) -> Cloud:
                 machine=plan.gpu.machine,
                 max_nodes=plan.max_gpu_nodes,
                 min_driver=VLLM.min_driver or "",
+                labels=labels,
                 service_account=cluster.node_service_account,
                 after=[cluster.system_pool],
                 spot=settings.platform.spot,
@@ -136,6 +141,12 @@ def cloud(plan: Plan) -> Cloud:
     )
 
 
+def _labels(plan: Plan) -> dict[str, str]:
+    """Whose a cloud object is, as the bill tells it apart."""
+    names = {"project": plan.settings.project, "stack": plan.settings.stack}
+    return {key: re.sub(r"[^a-z0-9_-]", "-", name.lower())[:63] for key, name in names.items()}
+
+
 def gateway_database(
     plan: Plan, base: Cloud, place: Place, password: pulumi.Output[str], workloads: pulumi.ProviderResource
 ) -> Database:
@@ -152,6 +163,7 @@ def gateway_database(
             backups_kept=gateway.backups_kept,
             password=password,
             place=place,
+            labels=_labels(plan),
         )
         return CloudSql("cloud-sql", args, opts=in_gcp).database
     disk = PersistentDisk(

@@ -37,6 +37,7 @@ APP = "litellm-keys"
 NEEDS = Needs(cpu=0.05, gib=0.25, ephemeral_gib=0.25)
 _PROGRAM = "reconcile_keys.py"
 _FILES = (_PROGRAM, "admin_api.py")
+_LATE_S = 300  # a run that is later than this is left to the next one
 _SCHEDULE = "*/15 * * * *"
 _DEADLINE_S = 300  # how long the program waits for a gateway that does not answer
 
@@ -104,6 +105,7 @@ class GatewayKeys(pulumi.ComponentResource):
             spec=batch.CronJobSpecArgs(
                 schedule=_SCHEDULE,
                 concurrency_policy="Forbid",
+                starting_deadline_seconds=_LATE_S,
                 successful_jobs_history_limit=1,
                 failed_jobs_history_limit=1,
                 job_template=batch.JobTemplateSpecArgs(

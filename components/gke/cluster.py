@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -31,6 +31,7 @@ class GkeClusterArgs:
     system_machine_type: str
     system_nodes: int
     deletion_protection: bool  # whether Google Cloud refuses to delete it
+    labels: Mapping[str, str]  # of cluster and machines, for the bill
     after: Sequence[pulumi.Resource] = ()
 
 
@@ -91,6 +92,7 @@ class GkeCluster(pulumi.ComponentResource):
                 managed_prometheus=container.ClusterMonitoringConfigManagedPrometheusArgs(enabled=True),
             ),
             cost_management_config=container.ClusterCostManagementConfigArgs(enabled=True),
+            resource_labels=dict(args.labels),
             # A cluster cannot be made without a pool; this one lives for minutes, as the least account.
             remove_default_node_pool=True,
             initial_node_count=1,
@@ -123,6 +125,7 @@ class GkeCluster(pulumi.ComponentResource):
                 service_account=account.email,
                 oauth_scopes=_SCOPES,
                 gcfs_config=container.NodePoolNodeConfigGcfsConfigArgs(enabled=True),
+                resource_labels=dict(args.labels),
                 shielded_instance_config=container.NodePoolNodeConfigShieldedInstanceConfigArgs(
                     enable_secure_boot=True, enable_integrity_monitoring=True
                 ),

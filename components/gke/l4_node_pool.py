@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -26,6 +26,7 @@ class GkeL4NodePoolArgs:
     machine: Machine  # shape of a node, GPUs included
     max_nodes: int
     min_driver: str
+    labels: Mapping[str, str]  # of its machines, for the bill
     service_account: pulumi.Input[str]  # e-mail of the nodes' account
     after: Sequence[pulumi.Resource]
     spot: bool = False  # cheaper, and may be taken away at any time
@@ -85,6 +86,7 @@ class GkeL4NodePool(pulumi.ComponentResource):
                 service_account=args.service_account,
                 oauth_scopes=_SCOPES,
                 gcfs_config=container.NodePoolNodeConfigGcfsConfigArgs(enabled=True),
+                resource_labels=dict(args.labels),
                 guest_accelerators=[
                     container.NodePoolNodeConfigGuestAcceleratorArgs(
                         type=gpu.name,

@@ -26,6 +26,27 @@ def system_pool(records: Records) -> Mapping[str, Any]:
     return next(p.inputs for p in records.all("NodePool") if "autoscaling" not in p.inputs)
 
 
+# --- for the bill and the log ------------------------------------------------------------------------------------
+
+
+def test_whatever_is_billed_carries_project_and_stack() -> None:
+    labels = {"project": "ai-platform", "stack": "ai-dev"}
+    records = recorded(*CLOUD_SQL)
+    cloud = next(r for r in records.resources if r.type == "pulumi:providers:gcp")
+    assert json.loads(cloud.inputs["defaultLabels"]) == labels  # disks and repositories take theirs from it
+    assert records.all("Cluster")[0].inputs["resourceLabels"] == labels
+    assert [pool.inputs["nodeConfig"]["resourceLabels"] for pool in records.all("NodePool")] == [labels, labels]
+    assert records.all("DatabaseInstance")[0].inputs["settings"]["userLabels"] == labels
+
+
+def test_connections_are_logged_and_no_statement_of_the_database_is() -> None:
+    records = recorded(*CLOUD_SQL)
+    assert records.all("Subnetwork")[0].inputs["logConfig"]["flowSampling"] > 0
+    flags = {f["name"]: f["value"] for f in records.all("DatabaseInstance")[0].inputs["settings"]["databaseFlags"]}
+    assert flags["log_connections"] == flags["log_disconnections"] == "on"
+    assert not flags.keys() & {"log_statement", "log_min_duration_statement"}
+
+
 # --- GPU pool --------------------------------------------------------------------------------------------------
 
 

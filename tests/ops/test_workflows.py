@@ -79,6 +79,12 @@ def test_no_job_that_runs_the_code_of_a_fork_can_write_or_has_a_secret() -> None
     assert "comment" not in checks_out
 
 
+def test_the_job_with_the_passphrase_waits_for_the_reviewers_of_an_environment() -> None:
+    holding = [name for name, job in PLAN.items() if "secrets." in json.dumps(job) or "id-token" in json.dumps(job)]
+    assert holding == ["preview"]
+    assert PLAN["preview"]["environment"] == "preview"
+
+
 def test_the_preview_gets_the_auth_plugin_where_gcloud_can_install_it() -> None:
     """The runner's own gcloud came by apt, and its component manager is off."""
     text = json.dumps(PLAN["preview"])
