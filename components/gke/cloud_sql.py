@@ -81,9 +81,10 @@ class CloudSql(pulumi.ComponentResource):
             settings=sql.DatabaseInstanceSettingsArgs(
                 tier=CLOUD_SQL_TIER,
                 user_labels=dict(args.labels),
+                # The gateway's pools are made to fit the connections.
                 database_flags=[
                     sql.DatabaseInstanceSettingsDatabaseFlagArgs(name=flag, value=value)
-                    for flag, value in _LOGGED.items()
+                    for flag, value in {"max_connections": str(CLOUD_SQL_CONNECTIONS), **_LOGGED}.items()
                 ],
                 edition="ENTERPRISE",
                 disk_size=args.gib,
@@ -92,12 +93,6 @@ class CloudSql(pulumi.ComponentResource):
                 ip_configuration=sql.DatabaseInstanceSettingsIpConfigurationArgs(
                     ipv4_enabled=False, private_network=args.network_id, ssl_mode="ENCRYPTED_ONLY"
                 ),
-                # The gateway's pools are made to fit it.
-                database_flags=[
-                    sql.DatabaseInstanceSettingsDatabaseFlagArgs(
-                        name="max_connections", value=str(CLOUD_SQL_CONNECTIONS)
-                    )
-                ],
                 backup_configuration=sql.DatabaseInstanceSettingsBackupConfigurationArgs(
                     enabled=True,
                     point_in_time_recovery_enabled=True,
