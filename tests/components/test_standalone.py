@@ -56,6 +56,7 @@ def cluster() -> GkeCluster:
     args = GkeClusterArgs(
         name="c",
         node_account="c-nodes",
+        labels={"stack": "some"},
         project="some-project",
         zone="us-central1-a",
         network_id="n",
@@ -75,6 +76,7 @@ def pool() -> GkeL4NodePool:
         max_nodes=1,
         min_driver="580.65",
         service_account="nodes@example.iam",
+        labels={"stack": "some"},
         after=[],
     )
     return GkeL4NodePool("l4", args, opts=in_gcp())
@@ -107,6 +109,7 @@ def cloud_sql() -> CloudSql:
         backups_kept=7,
         password="p" * 20,
         place=place("proxy"),
+        labels={"stack": "some"},
     )
     return CloudSql("db", args, opts=in_gcp())
 
@@ -263,6 +266,7 @@ def test_a_pool_of_machines_without_a_gpu_is_refused() -> None:
         max_nodes=1,
         min_driver="580.65",
         service_account="nodes@example.iam",
+        labels={"stack": "some"},
         after=[],
     )
     with pytest.raises(ValueError, match="e2-standard-4 has no GPU"):
