@@ -140,8 +140,8 @@ def test_what_replicas_and_jobs_may_hold_is_never_more_than_the_database_lets_in
     records = recorded(f"gateway.replicas={replicas}", f"gateway.database={database}")
     pool = rendered(records)["general_settings"]["database_connection_pool_limit"]
     if database == "cloud-sql":
-        (flag,) = records.all("DatabaseInstance")[0].inputs["settings"]["databaseFlags"]
-        given = {flag["name"]: int(flag["value"])}
+        flags = records.all("DatabaseInstance")[0].inputs["settings"]["databaseFlags"]
+        given = {flag["name"]: int(flag["value"]) for flag in flags if flag["name"] == "max_connections"}
     else:
         _, setting = records.pod("litellm-db").containers[0]["args"]
         name, _, value = setting.partition("=")

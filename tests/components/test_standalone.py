@@ -188,8 +188,7 @@ ALONE: Mapping[type[pulumi.ComponentResource], tuple[Callable[[], pulumi.Compone
     Postgres: (
         postgres,
         {
-            *("PersistentVolumeClaim", "Secret", "StatefulSet", "Service", "NetworkPolicy"),
-            *("DatabaseBackup", "ConfigMap", "CronJob"),
+            *("PersistentVolumeClaim", "Secret", "StatefulSet", "Service", "NetworkPolicy", "DatabaseBackup"),
         },
     ),
     ServingNamespace: (serving, {"Secret", "ConfigMap", "NetworkPolicy"}),
