@@ -132,7 +132,7 @@ def _outline(value: object) -> str | None:
 def _text(value: object) -> str:
     """A value as the CLI hands it over."""
     if isinstance(value, dict | list):
-        return json.dumps(_plain(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+        return json.dumps(_plain(cast("object", value)), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     return scalar_text(value)
 
 

@@ -74,9 +74,10 @@ def _put_alone(holder: Any, place: Place, value: object) -> Any:
             raise TypeError
         there = items[part] if part < len(items) else None
         return [*items[:part], _put_alone(there, rest, value), *items[part + 1 :]]
-    if not isinstance(holder or {}, Mapping):
+    if holder and not isinstance(holder, Mapping):
         raise TypeError
-    return {part: _put_alone((holder or {}).get(part), rest, value)}
+    names = cast("Mapping[str, Any]", holder or {})
+    return {part: _put_alone(names.get(part), rest, value)}
 
 
 def section(cls: type[S], source: Source) -> tuple[S, list[Problem], frozenset[Trail]]:
@@ -293,8 +294,9 @@ def _object(source: Source, place: Place, wrong: object, remove: str) -> str:
     """Remove what is no object, and set the object that it spells, or that it names the models of."""
     spelt = _json(wrong)
     if isinstance(spelt, dict) and source.takes(place, cast("dict[str, object]", spelt)):
-        commands = set_commands(source.namespace, place, cast("dict[str, object]", spelt))
-        return f"{remove} && {commands}" if commands and shows(source, place, spelt) else remove
+        meant = cast("dict[str, object]", spelt)
+        commands = set_commands(source.namespace, place, meant)
+        return f"{remove} && {commands}" if commands and shows(source, place, meant) else remove
     if tuple(place) == ("groups",):
         return " && ".join(
             [remove, *(set_command(source.namespace, (*place, n), value=True) for n in _named(source, wrong))]
@@ -361,7 +363,10 @@ def _annotation_of(holder: Any, part: int | str) -> Any:
     if isinstance(holder, type) and issubclass(holder, Section):
         found = next((f for name, f in holder.model_fields.items() if (f.alias or name) == part), None)
         # With what it is checked by, which pydantic keeps apart.
-        return found and (Annotated[(found.annotation, *found.metadata)] if found.metadata else found.annotation)
+        if found is None:
+            return None
+        parts = (found.annotation, *found.metadata)
+        return Annotated[parts] if found.metadata else found.annotation
     return None
 
 
