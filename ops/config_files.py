@@ -131,8 +131,9 @@ def _outline(value: object) -> str | None:
 
 def _text(value: object) -> str:
     """A value as the CLI hands it over."""
+    nested: object = value  # not narrowed to a dict of anything
     if isinstance(value, dict | list):
-        return json.dumps(_plain(cast("object", value)), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+        return json.dumps(_plain(nested), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     return scalar_text(value)
 
 

@@ -76,7 +76,7 @@ def _put_alone(holder: Any, place: Place, value: object) -> Any:
         return [*items[:part], _put_alone(there, rest, value), *items[part + 1 :]]
     if holder and not isinstance(holder, Mapping):
         raise TypeError
-    names = cast("Mapping[str, Any]", holder or {})
+    names = cast("Mapping[str, Any]", holder) if holder else dict[str, Any]()
     return {part: _put_alone(names.get(part), rest, value)}
 
 
@@ -293,8 +293,8 @@ def _moved(source: Source, place: Place, to: Place, value: object) -> str:
 def _object(source: Source, place: Place, wrong: object, remove: str) -> str:
     """Remove what is no object, and set the object that it spells, or that it names the models of."""
     spelt = _json(wrong)
-    if isinstance(spelt, dict) and source.takes(place, cast("dict[str, object]", spelt)):
-        meant = cast("dict[str, object]", spelt)
+    meant = cast("dict[str, object]", spelt)
+    if isinstance(spelt, dict) and source.takes(place, meant):
         commands = set_commands(source.namespace, place, meant)
         return f"{remove} && {commands}" if commands and shows(source, place, meant) else remove
     if tuple(place) == ("groups",):
@@ -361,7 +361,8 @@ def _annotation_of(holder: Any, part: int | str) -> Any:
     if get_origin(holder) in (dict, list):
         return get_args(holder)[-1]
     if isinstance(holder, type) and issubclass(holder, Section):
-        found = next((f for name, f in holder.model_fields.items() if (f.alias or name) == part), None)
+        fields: Mapping[str, FieldInfo] = holder.model_fields
+        found = next((f for name, f in fields.items() if (f.alias or name) == part), None)
         # With what it is checked by, which pydantic keeps apart.
         if found is None:
             return None

@@ -336,7 +336,7 @@ def overrides_of(engine: type[Engine]) -> type[Overrides]:
         plain = field.annotation
         read = [_AS_CONFIG[plain]] if isinstance(plain, type) and plain in _AS_CONFIG else []
         # Bounds judge what was read, so they come after it; infinity is within some of them.
-        bounds = {float: [Field(allow_inf_nan=False)], int: [Field(le=_MOST)]}.get(plain, []) if plain else []
+        bounds = [Field(allow_inf_nan=False)] if plain is float else [Field(le=_MOST)] if plain is int else []
         bounded: Any = Annotated[(plain, *field.metadata, *bounds, *read)]
         fields[name] = (bounded | None, None)
     if engine.context_setting:

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pytest
 
 from ops import cli
 from ops.embedded_cluster.control_plane import CONTEXT, EmbeddedCluster
-from ops.engine import Registered
 from ops.errors import OpsError
 from ops.up.ours import refuse_what_is_not_ours
 from ops.up.site import Kubectl
@@ -207,7 +206,7 @@ def test_objects_of_the_whole_cluster_are_judged_as_well(
     if name == "PersistentVolume":
         inputs["spec"]["hostPath"] = {"path": "/theirs"}
     template = recorded(stack="local").kubernetes[0]
-    resource = Registered(**{**template.__dict__, "type": f"kubernetes:{kind}", "name": "taken", "inputs": inputs})
+    resource = replace(template, type=f"kubernetes:{kind}", name="taken", inputs=inputs)
     platform.cluster.kubectl("create", "-f", "-", stdin=json.dumps(inputs))
     kubectl = Kubectl(str(platform.cluster.kubectl_binary), platform.cluster.kubeconfig, CONTEXT, tmp_path)
     plan = admit(config(stack="local"), rehearsal=True).plan

@@ -180,6 +180,15 @@ class Postgres:
         """A plain SQL dump."""
         return self._tool("pg_dump", "-d", self.url(database), "--no-owner")
 
+    def script(self, database: str, statements: str) -> None:
+        """Run SQL as `psql` reads it from a file, until the first error."""
+        done = subprocess.run(
+            self._command("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(database)),
+            input=statements, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, "psql", done.stdout, done.stderr)
+
     def __enter__(self) -> Self:
         return self
 

@@ -28,7 +28,7 @@ def test_a_failed_migration_loses_nothing_and_the_next_one_brings_the_schema_up_
     postgres.create_database("older")
     older = [(environment.migrations / name / "migration.sql").read_text() for name in names[:-BEHIND]]
     ledger = [APPLIED.format(name) for name in names[:-BEHIND]]
-    postgres.restore("older", "\n".join([*older, LEDGER + ";", *(row + ";" for row in ledger), INSERT_KEY]))
+    postgres.script("older", "\n".join([*older, LEDGER + ";", *(row + ";" for row in ledger), INSERT_KEY]))
     before = postgres.sql(KEYS, "older")
 
     # The next one brings a migration that fails half-way, behind some that work.

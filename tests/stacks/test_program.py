@@ -165,7 +165,7 @@ def test_every_object_carries_the_mark_of_project_and_stack(stack: str) -> None:
 def test_a_plan_that_adopts_says_so_until_it_is_taken_back() -> None:
     notices = admit(config("adopt=true", stack="local"), rehearsal=True).notices
     (notice,) = (n for n in notices if "adopt is true" in n.message)
-    assert notice.remedy.startswith("pulumi config rm ai-platform:adopt")
+    assert (notice.remedy or "").startswith("pulumi config rm ai-platform:adopt")
     assert not [n for n in admit(config(stack="local"), rehearsal=True).notices if "adopt" in n.message]
 
 
