@@ -44,10 +44,10 @@ _LIMIT_S = 3 * 3600
 class DatabaseBackupArgs:
     """`app` is the database's; it lets this one's pods in."""
 
-    place: Place
+    place: Place  # namespace of database and dumps, and the provider of the claim
     image: str  # PostgreSQL's, as nodes pull it
     app: str
-    host: str
+    host: str  # the database's Service
     gib: int  # of the claim of the dumps; it may only grow
     kept: int  # dumps that stay
     after: tuple[pulumi.Resource, ...]  # the database

@@ -79,7 +79,7 @@ class LiteLlmGatewayArgs:
     place: Place  # namespace and provider of everything here
     image: str  # reference of LiteLLM, as nodes pull it
     replicas: int  # of the proxy
-    spend_log_days: int
+    spend_log_days: int  # how long the row of a call stays
     models: Sequence[Registration]
     serving_namespaces: tuple[str, ...]
     database: Database  # where LiteLLM keeps teams, keys and spend

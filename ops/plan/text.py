@@ -177,11 +177,7 @@ def spend_log(plan: Plan) -> str:
     rate, hours = calls / (gateway.spend_log_days * 86_400), calls / (gateway.replicas * CALLS_PER_SECOND * 3600)
     most = f"{hours:,.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
     full = "its disk grows" if gateway.database == "cloud-sql" else f"full after {most}"
-    return (
-        f"log of calls kept {gateway.spend_log_days} days (gateway.spendLogDays); {gateway.database_gib} GiB hold "
-        f"{calls:,} calls, {rate:.2g} a second; {full} of all that {gateway.replicas} "
-        f"prox{'y serves' if gateway.replicas == 1 else 'ies serve'}"
-    )
+    return f"calls logged {gateway.spend_log_days} days: {gateway.database_gib} GiB hold {rate:.2g} a second; {full} at full load"
 
 
 def money(bill: Costs | None) -> Iterable[str]:

@@ -47,7 +47,7 @@ def small_budgets(plan: Plan) -> Iterator[Notice]:
             f"declares no max_tokens holds ${held:.4f} of it until it ends: {_at_once(entry.max_budget_usd / held)} "
             "nothing for others meanwhile, which are refused with 422",
             f"{set_command(project, place, f'{math.ceil(_AT_ONCE * held * 100) / 100:.2f}')}"
-            "   # or: clients send max_tokens",
+            "   # or have clients send max_tokens",
         )
 
 

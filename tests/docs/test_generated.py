@@ -70,7 +70,7 @@ def test_made_twice_it_is_the_same_and_nothing_is_written(docs: Path, capsys: py
         ("engines.md", "vLLM's OpenAI server"),
         ("catalog.md", "Apache-2.0"),
         ("design.md", "flowchart LR"),  # of these two the marked blocks alone are the program's
-        ("costs.md", "$114.01"),
+        ("costs.md", "$115.01"),
         ("pictures/memory.svg", "KV cache"),
     ],
 )
@@ -165,8 +165,8 @@ def test_the_states_are_those_that_the_program_judges() -> None:
 
 def test_costs_are_those_of_the_plan_whatever_is_up_and_whatever_the_budget() -> None:
     rows = {(label, bought): cost_words(bill, worst=worst) for label, bought, bill, worst in cost_rows(SHOWN)}
-    assert rows["idle: every model at zero", ""] == "$114.01 a month"
-    assert rows["worst case", "on demand"] == "$748.18 a month"
+    assert rows["idle: every model at zero", ""] == "$115.01 a month"
+    assert rows["worst case", "on demand"] == "$749.18 a month"
     up = {**SHOWN.raw.values, "coder-chat:replicas": "1", "ai-platform:maxMonthlyUsd": "1"}
     busy = replace(SHOWN, raw=replace(SHOWN.raw, values=up))
     assert [cost_words(b, worst=w) for _, _, b, w in cost_rows(busy)] == list(rows.values())

@@ -335,7 +335,7 @@ def test_a_refused_plan_writes_no_manifests(plan: Any, tmp_path: Path) -> None:
         (("--stack", "ai-prod"), "there is no stack 'ai-prod'"),
         (("--stack", "../../etc/passwd"), "there is no stack"),
         (("--set", "novalue"), "not of the form namespace:key=value"),
-        (("--set", "[bold]x[/bold]"), "[bold]x[/bold]"),
+        (("--set", "[bold]x[/bold]"), "text of 14 characters"),
         (("--project-dir", "/nonexistent"), "there is no Pulumi.yaml in /nonexistent or above it"),
     ],
 )
@@ -355,10 +355,10 @@ def test_broken_yaml_is_answered_with_a_fact_and_a_remedy(plan: Any, tmp_path: P
     assert [line.split(": ")[0] for line in answer.err.splitlines()] == ["refused", "  remedy"]
 
 
-def test_values_with_markup_are_shown_as_they_are(plan: Any) -> None:
-    answer = plan("--set", "coder-chat:replicas=1 [red]x[/red]")
+def test_names_with_markup_are_shown_as_they_are(plan: Any) -> None:
+    answer = plan("--stack", "1 [red]x[/red]")
     assert answer.code == 2
-    assert "1 [red]x[/red]" in answer.err
+    assert "'1 [red]x[/red]'" in answer.err
 
 
 @pytest.mark.parametrize("words", [["--format", "xml"], ["--nonsense"]])

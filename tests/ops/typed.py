@@ -11,7 +11,7 @@ from tests.stacks.remedies import alternatives, commands
 
 _URL = "http://127.0.0.1:9"
 # What a remedy may call that is not tried here.
-_OTHERS = {"kind", "gcloud", "curl", "read", "export", "rm", "make", "cd", "${EDITOR:-vi}"}
+_OTHERS = {"kind", "kill", "gcloud", "curl", "read", "export", "rm", "make", "cd", "${EDITOR:-vi}"}
 
 
 def remedies(text: str) -> list[str]:

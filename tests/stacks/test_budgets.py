@@ -17,7 +17,7 @@ from stacks.settings import RawConfig
 GROUPS = json.dumps({"baseline": True, "coding-assistant": True, "retrieval": True})
 BASE = {"gcp:project": "my-project", "gcp:zone": "us-central1-a", "ai-platform:groups": GROUPS}
 UP = {"coder-chat:replicas": "1"}
-NOW, IDLE, WORST = 1.0262, 0.1575, 749.18  # $/h with coder-chat up, $/h idle, $/month at worst: test_costs.py
+NOW, IDLE, WORST = 1.0263, 0.1575, 749.18  # $/h with coder-chat up, $/h idle, $/month at worst: test_costs.py
 
 
 def judge(settings: Mapping[str, str]) -> Admission:
@@ -82,7 +82,7 @@ def test_a_refusal_gives_the_value_the_consequence_and_the_date_of_the_prices():
     hourly = only_problem({**UP, "ai-platform:maxHourlyUsd": "0.9"})
     assert "maxHourlyUsd is 0.9" in hourly.message
     assert "with coder-chat up" in hourly.message
-    assert "$1.0262 an hour (prices of 2026-08-20)" in hourly.message
+    assert "$1.0263 an hour (prices of 2026-08-20)" in hourly.message
     monthly = only_problem({"ai-platform:maxMonthlyUsd": "700"})
     assert "$749.18 would be billed for a month of 1 GPU node" in monthly.message
     assert "(prices of 2026-08-20)" in monthly.message
