@@ -121,7 +121,7 @@ def deploy(plan: Plan) -> None:
             namespace=site.names.gateway,
             image=site.image(LITELLM),
             desired=desired_access(plan),
-            values={alias: settings.key_value_output(alias) for alias in plan.settings.platform.keys},
+            values=settings.key_value_outputs(plan.settings.platform.keys),
             master_key=settings.secret_output(MASTER_KEY),
             salt_key=settings.secret_output(SALT_KEY),
             after=[gateway.proxy],

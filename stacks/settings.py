@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,10 +85,14 @@ def secret_output(secret: SecretKey) -> pulumi.Output[str]:
     return pulumi.Config().require_secret(secret.key)
 
 
-def key_value_output(alias: str) -> pulumi.Output[str]:
-    """The value of a virtual key of the running stack, marked secret."""
-    values = pulumi.Config().require_secret_object(KEY_VALUES)
-    return values.apply(lambda by_alias: str(by_alias[alias]))
+def key_value_outputs(aliases: Iterable[str]) -> dict[str, pulumi.Output[str]]:
+    """The values of virtual keys of the running stack, each marked secret.
+
+    Read once for all: as an object the engine's library would wrap every value of it anew for every key.
+    """
+    text = pulumi.Config().require_secret(KEY_VALUES)
+    values = text.apply(cast("Callable[[str], dict[str, object]]", json.loads))
+    return {alias: values.apply(lambda by_alias, alias=alias: str(by_alias[alias])) for alias in aliases}
 
 
 def parse(

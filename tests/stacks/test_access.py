@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pulumi
 import pytest
 
 from components.gateway import model_state as hook
@@ -17,11 +18,13 @@ from components.gateway import reconcile_keys as job
 from components.gateway.admin_api import Actual
 from models.engines.external import ExternalProvider
 from models.tasks import Task
+from ops.engine import run_main
 from stacks.access import desired_access, model_state
 from stacks.admission import Admission, admit
 from stacks.settings import RawConfig
 from tests.catalog import CATALOG
 from tests.stacks.remedies import GROUPS, alternatives, follow, with_values
+from tests.support import PROJECT_DIR
 
 P = "ai-platform:"
 Json = dict[str, Any]
@@ -288,3 +291,21 @@ def test_any_config_of_keys_ends_in_clear_errors_or_in_what_the_job_accepts(seed
 def _write(directory: Path, values: Mapping[str, str]) -> None:
     for alias, value in values.items():
         (directory / alias).write_text(value)
+
+
+def test_what_a_key_costs_to_plan_does_not_grow_with_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapped, from_input = [0], pulumi.Output.from_input
+
+    def counted(value: object) -> pulumi.Output[Any]:
+        wrapped[0] += 1
+        return from_input(value)
+
+    monkeypatch.setattr(pulumi.Output, "from_input", staticmethod(counted))
+
+    def of(many: int) -> int:
+        wrapped[0] = 0
+        run_main(stack({f"k{number}": key(*ALL) for number in range(many)}), PROJECT_DIR)
+        return wrapped[0]
+
+    few, more, most = of(10), of(30), of(50)
+    assert most - more <= (more - few) * 1.1
