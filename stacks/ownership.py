@@ -179,6 +179,7 @@ class _Judge:
         self._ownership, self._context = ownership, context
         self._kubeconfig = pulumi.Output.from_input(kubeconfig)
         self._reader: ApiReader | None = None
+        self._away = False  # in a preview: there was no answer, and each more would cost a minute
         # Of its own: all of the loop's may be waiting for registrations, and those for this hook.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="whose")
 
@@ -206,6 +207,8 @@ class _Judge:
     def _found(self, reader: ApiReader, inputs: Mapping[str, Any]) -> list[Problem]:
         from components.kubernetes.api_reader import CannotLookError, UnreachableError  # noqa: PLC0415
 
+        if self._away:
+            return []
         kind, metadata = str(inputs["kind"]), cast("Mapping[str, str]", inputs["metadata"])
         try:
             if kind == "Namespace":  # the first that is made: both are judged before either is written
@@ -214,6 +217,7 @@ class _Judge:
             found = reader.metadata(inputs["apiVersion"], kind, metadata.get("namespace"), metadata["name"])
         except UnreachableError:
             if pulumi.runtime.is_dry_run():
+                self._away = True
                 return []  # there may be no cluster yet
             raise
         except CannotLookError as error:

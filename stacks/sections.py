@@ -199,6 +199,13 @@ class Key(Access):
     team: str | None = None
 
 
+def _path(value: str) -> str:
+    # What the provider takes as well, with the tokens and keys that are in it: inputs are shown in plans.
+    if "\n" in value or "\0" in value or value.lstrip().startswith("{"):
+        raise WrongValueError("must be the path of a file, and looks like a kubeconfig's content, with what is in it")
+    return value
+
+
 GATEWAY, SERVING = "gateway", "serving"  # the namespaces of a stack that names none
 # Kubernetes keeps `kube-` for itself, and GKE fills the others.
 _NAMESPACE = rf"(?!default$|kube-|gke-|gmp-){_ALIAS}"
@@ -225,7 +232,7 @@ class Platform(Section):
     """`ai-platform:*`: what the whole stack is."""
 
     target: Literal["gke", "kubernetes"] = "gke"
-    kubeconfig: str | None = None  # target kubernetes: path of the file
+    kubeconfig: Annotated[str, AfterValidator(_path)] | None = None  # target kubernetes: path of the file
     kube_context: str | None = None  # target kubernetes: its context; the current one is never used
     namespaces: Namespaces = Namespaces()
     adopt: Truth = False  # takes over what is in a cluster under the stack's names, whosever it is

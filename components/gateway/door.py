@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -47,6 +48,9 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 PROBES = ("/health/liveliness", "/health/readiness")
 # A conversation of 100,000 tokens is half a MiB, a picture some. More only fills this replica's memory.
 MAX_BODY_MIB = 32
+# Text is cheap and small values are not: 32 MiB of `{},` are 900 MiB of memory, and seconds in which nothing else is
+# answered, probes neither; that takes no key. So many commas are more than any model's context.
+_MAX_COMMAS = 300_000
 
 # What vLLM takes beside OpenAI's fields (entrypoints/openai, 0.23 and newer). Left out on purpose: `priority` and
 # `session_id` (LiteLLM's queue and log take them), `request_id`, `chat_template`, `kv_transfer_params`,
@@ -97,6 +101,8 @@ _NOT_HERE = frozenset({"metadata", "web_search_options"})
 _UNREAD = frozenset({"user", "safety_identifier"})
 # What a budget is reserved by: LiteLLM takes a negative number for money given back.
 _AMOUNTS = {"max_tokens": 0, "max_completion_tokens": 0, "n": 1, "best_of": 1}
+# OpenAI's own limit; an engine makes as many sequences of a request as it asks for.
+_MOST = {"n": 128, "best_of": 128}
 # What LiteLLM needs to read of a client; another key header than this one opens nothing.
 _HEADERS = frozenset(
     name.encode()
@@ -135,10 +141,17 @@ def parse(text: bytes) -> Json:
     """The object of a body. Raises ValueError, with what is wrong, for anything that is not one."""
 
     def no_number(name: str) -> None:
-        raise ValueError(f"{name} is no number of JSON")
+        raise ValueError(f"{name[:40]} is no number of JSON")
 
+    def number(digits: str) -> float:
+        if math.isinf(value := float(digits)):
+            no_number(digits)
+        return value
+
+    if text.count(b",") > _MAX_COMMAS:
+        raise ValueError(f"the body has more than {_MAX_COMMAS:,} values")
     try:
-        body: object = json.loads(text.decode(), parse_constant=no_number)
+        body: object = json.loads(text.decode(), parse_constant=no_number, parse_float=number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
@@ -159,6 +172,8 @@ def problem(route: str, known: frozenset[str], body: Json) -> tuple[str, str] | 
         value = body.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             return name, f"'{name}' must be a whole number from {least} up"
+        if value is not None and value > _MOST.get(name, value):
+            return name, f"'{name}' must be {_MOST[name]} at most"
     if any(True for _ in _tools_of_others(body)):
         return "tools", "'tools' must be functions: nothing else is run for a client here"
     return _embedding_problem(body) if "input" in known else None

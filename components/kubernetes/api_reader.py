@@ -84,17 +84,27 @@ class ApiReader:
                 continue
             if status == http.HTTPStatus.NOT_FOUND:
                 return None
+            if status == http.HTTPStatus.UNAUTHORIZED and attempt == 0:
+                # An update outlives tokens: a plugin gives a fresh one, and a file may hold one.
+                self._opened.clear()
+                continue
             if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR and attempt < _TRIES - 1:
                 continue
             if status != http.HTTPStatus.OK:
                 raise CannotLookError(f"{path}: HTTP {status}: {body.decode(errors='replace')[:200]}")
-            return json.loads(body)
+            try:
+                answer: object = json.loads(body)
+            except (ValueError, RecursionError):
+                answer = None
+            if not isinstance(answer, dict):
+                raise CannotLookError(f"{path}: the answer is no object of JSON; is that an API server?")
+            return cast("Json", answer)
         return None
 
     def _ask(self, path: str, accept: str) -> tuple[int, bytes]:
-        if not self._opened:
-            self._opened.append(_connect(self.kubeconfig, self.context))
-        cluster, trust, headers = self._opened[0]
+        opened = self._opened[0] if self._opened else _connect(self.kubeconfig, self.context)
+        self._opened[:] = [opened]
+        cluster, trust, headers = opened
         server = urllib.parse.urlsplit(str(cluster["server"]))
         host, port = server.hostname or "", server.port or (443 if server.scheme == "https" else 80)
         proxy = urllib.parse.urlsplit(str(cluster.get("proxy-url") or _proxy(server.scheme, host)))

@@ -24,7 +24,7 @@ from ops.manifests import numbered, secrets_note, to_yaml
 
 LIST = "FILES.txt"
 NOTE = "SECRETS.txt"
-_LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)")
+_LINE = re.compile(r"([0-9a-f]{64})  ([^/\n\0]+)")
 _HEAD = "# What `ops plan --out` wrote here; it changes and removes these files and no others.\n"
 _SHOWN = 8
 _REMEDIES = {errno.ENOSPC: "df -h", errno.EDQUOT: "df -h"}

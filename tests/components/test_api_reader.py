@@ -111,3 +111,32 @@ def test_what_is_forbidden_and_what_does_not_answer_are_told_apart(address: str)
         ApiReader(kubeconfig("http://127.0.0.1:9", {}), "c").namespaces()
     with pytest.raises(UnreachableError):
         ApiReader("/no/such/kubeconfig", "c").namespaces()
+
+
+def test_a_token_that_ran_out_in_the_middle_of_an_update_is_asked_for_anew(address: str, tmp_path: Path) -> None:
+    given = tmp_path / "token"
+    program = "import json, sys; print(json.dumps({'status': {'token': open(sys.argv[1]).read()}}))"
+    user = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": sys.executable,
+            "args": ["-c", program, str(given)],
+        }
+    }
+    given.write_text(TOKEN)
+    reader = ApiReader(kubeconfig(address, user), "c")
+    assert reader.metadata("v1", "Secret", "there", "mine") == {"name": "mine"}
+    reader._opened[0][2]["Authorization"] = "Bearer of-an-hour-ago"  # pyright: ignore[reportPrivateUsage]
+    assert reader.metadata("v1", "Secret", "there", "mine") == {"name": "mine"}
+    given.write_text("refused")
+    with pytest.raises(CannotLookError, match="401"):
+        ApiReader(kubeconfig(address, user), "c").metadata("v1", "Secret", "there", "mine")
+
+
+@pytest.mark.parametrize("said", [b"<html>log in</html>", b"[]", b"null", b"[" * 200_000], ids=lambda said: said[:9])
+def test_an_answer_that_is_none_of_an_api_server_is_no_permission(
+    said: bytes, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ApiReader, "_ask", lambda *_: (200, said))
+    with pytest.raises(CannotLookError, match="no object of JSON"):
+        ApiReader(kubeconfig(address, {"token": TOKEN}), "c").namespaces()

@@ -85,6 +85,12 @@ def _list_of_elsewhere(folder: Path) -> None:
         file.write(f"{'0' * 64}  ../other/mine.yaml\n")
 
 
+def _list_of_no_name(folder: Path) -> None:
+    planned(folder)
+    with (folder / LIST).open("a") as file:
+        file.write(f"{'0' * 64}  a\0b\n")
+
+
 def _changed_since(folder: Path) -> None:
     planned(folder)
     with (folder / CONFIG_MAP).open("a") as file:
@@ -101,7 +107,7 @@ def _linked_since(folder: Path) -> None:
     "prepare",
     [
         *(_theirs, _link, _dangling, _folder, _list, _empty_list),
-        *(_list_that_claims_mine, _list_of_elsewhere, _changed_since, _linked_since),
+        *(_list_that_claims_mine, _list_of_elsewhere, _list_of_no_name, _changed_since, _linked_since),
     ],
 )
 def test_what_no_plan_wrote_is_refused_before_anything_changes(prepare: Callable[[Path], None], tmp_path: Path) -> None:

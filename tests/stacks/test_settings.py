@@ -321,3 +321,14 @@ def test_parsing_alone_leaves_what_is_invalid_at_its_default() -> None:
     assert len(found) == 1
     assert settings.platform.gpu_quota == 1
     assert settings.platform.spot is True
+
+
+@pytest.mark.parametrize(
+    "content", [f"apiVersion: v1\nusers: [{{token: {CANARY}}}]\n", f'{{"users": [{{"token": "{CANARY}"}}]}}']
+)
+def test_the_content_of_a_kubeconfig_is_refused_and_never_shown(content: str) -> None:
+    values = {f"{P}target": "kubernetes", f"{P}kubeconfig": content, f"{P}kubeContext": "c"}
+    found = judge(values)
+    assert any("kubeconfig is" in p.message and "must be" in p.message for p in found.problems)
+    assert CANARY not in "\n".join(map(str, [*found.problems, *found.notices]))
+    assert found.plan.settings.platform.kubeconfig is None
