@@ -205,14 +205,19 @@ class _Judge:
         return self._reader
 
     def _found(self, reader: ApiReader, inputs: Mapping[str, Any]) -> list[Problem]:
-        from components.kubernetes.api_reader import CannotLookError, UnreachableError  # noqa: PLC0415
+        from components.kubernetes.api_reader import CannotLookError, ForbiddenError, UnreachableError  # noqa: PLC0415
 
         if self._away:
             return []
         kind, metadata = str(inputs["kind"]), cast("Mapping[str, str]", inputs["metadata"])
         try:
             if kind == "Namespace":  # the first that is made: both are judged before either is written
-                namespaces = [There.of(kind, found) for found in reader.namespaces()]
+                try:
+                    namespaces = [There.of(kind, found) for found in reader.namespaces()]
+                except ForbiddenError:  # to list them; a role may be for one's own alone
+                    names = self._ownership.namespaces
+                    asked = (reader.metadata("v1", kind, None, name) for name in (names.gateway, names.models))
+                    namespaces = [There.of(kind, found) for found in asked if found is not None]
                 return list(self._ownership.problems(self._ownership.own_namespaces(namespaces), namespaces))
             found = reader.metadata(inputs["apiVersion"], kind, metadata.get("namespace"), metadata["name"])
         except UnreachableError:

@@ -103,6 +103,16 @@ _UNREAD = frozenset({"user", "safety_identifier"})
 _AMOUNTS = {"max_tokens": 0, "max_completion_tokens": 0, "n": 1, "best_of": 1}
 # OpenAI's own limit; an engine makes as many sequences of a request as it asks for.
 _MOST = {"n": 128, "best_of": 128}
+# What of another type would be a 500, which clients try again, where it is theirs to mend.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "messages": (list, type(None)),
+    "prompt": (str, list, type(None)),
+    "stream": (bool, type(None)),
+    "stream_options": (dict, type(None)),
+    "response_format": (dict, type(None)),
+}
+_TYPES: Mapping[type, str] = {list: "a list", str: "a text", bool: "true or false", dict: "an object"}
+_CONTENT = (str, list, type(None))
 # What LiteLLM needs to read of a client; another key header than this one opens nothing.
 _HEADERS = frozenset(
     name.encode()
@@ -159,6 +169,15 @@ def parse(text: bytes) -> Json:
     return cast("Json", body)
 
 
+def _settled(body: Json, known: frozenset[str]) -> Json:
+    """Without what says nothing, an unknown field that is null, and with whole amounts as whole numbers."""
+    kept = {name: value for name, value in body.items() if value is not None or name in known}
+    for name in _AMOUNTS:
+        if isinstance(value := kept.get(name), float) and value.is_integer():
+            kept[name] = int(value)
+    return kept
+
+
 def problem(route: str, known: frozenset[str], body: Json) -> tuple[str, str] | None:
     """What is wrong with a body: the field, and a sentence for the client. None where it may pass."""
     for name in body:
@@ -176,7 +195,17 @@ def problem(route: str, known: frozenset[str], body: Json) -> tuple[str, str] | 
             return name, f"'{name}' must be {_MOST[name]} at most"
     if any(True for _ in _tools_of_others(body)):
         return "tools", "'tools' must be functions: nothing else is run for a client here"
-    return _embedding_problem(body) if "input" in known else None
+    return _type_problem(body) or (_embedding_problem(body) if "input" in known else None)
+
+
+def _type_problem(body: Json) -> tuple[str, str] | None:
+    for name, kinds in _KINDS.items():
+        if not isinstance(body.get(name), kinds):
+            return name, f"'{name}' must be {' or '.join(_TYPES[kind] for kind in kinds if kind in _TYPES)}"
+    for message in cast("list[object]", body.get("messages") or []):
+        if not isinstance(message, dict) or not isinstance(cast("Json", message).get("content"), _CONTENT):
+            return "messages", "'messages' must be objects with a text, a list of parts or null for 'content'"
+    return None
 
 
 def _tools_of_others(body: Json) -> Iterator[object]:
@@ -271,6 +300,7 @@ class Door:
             body = parse(text)
         except ValueError as error:
             raise RefusalError(400, "invalid_request_error", str(error)) from None
+        body = _settled(body, known)
         if found := problem(route, known, body):
             param, message = found
             raise RefusalError(400, "invalid_request_error", message, param[:80])

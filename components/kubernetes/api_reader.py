@@ -36,6 +36,10 @@ class CannotLookError(Exception):
     """The cluster is there and does not say, or its kubeconfig cannot be used; the text says why."""
 
 
+class ForbiddenError(CannotLookError):
+    """The cluster answers, and not to this caller."""
+
+
 class UnreachableError(CannotLookError):
     """No answer: there may be no cluster."""
 
@@ -82,6 +86,8 @@ class ApiReader:
                 if attempt == _TRIES - 1:
                     raise UnreachableError(f"{path}: {error or type(error).__name__}") from error
                 continue
+            except (KeyError, ValueError) as error:  # no server, no port, a token of two lines, a binary file
+                raise CannotLookError(f"the kubeconfig cannot be used: {type(error).__name__}") from None
             if status == http.HTTPStatus.NOT_FOUND:
                 return None
             if status == http.HTTPStatus.UNAUTHORIZED and attempt == 0:
@@ -90,6 +96,8 @@ class ApiReader:
                 continue
             if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR and attempt < _TRIES - 1:
                 continue
+            if status == http.HTTPStatus.FORBIDDEN:
+                raise ForbiddenError(f"{path}: HTTP 403: {body.decode(errors='replace')[:200]}")
             if status != http.HTTPStatus.OK:
                 raise CannotLookError(f"{path}: HTTP {status}: {body.decode(errors='replace')[:200]}")
             try:

@@ -13,6 +13,7 @@ from models.needs import Needs
 
 NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY = "ai-platform"
+PART_OF_LABEL = "app.kubernetes.io/part-of"
 
 
 def labels(name: str, component: str) -> dict[str, str]:
@@ -20,7 +21,7 @@ def labels(name: str, component: str) -> dict[str, str]:
     return {
         NAME_LABEL: name,
         "app.kubernetes.io/component": component,
-        "app.kubernetes.io/part-of": MANAGED_BY,
+        PART_OF_LABEL: MANAGED_BY,
     }
 
 

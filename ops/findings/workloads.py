@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from components.gateway import litellm_gateway, postgres
+from components.kubernetes.pods import MANAGED_BY, PART_OF_LABEL
 from models.machines import ACCELERATOR_LABEL, GPU_TAINT
 from ops.findings.causes import ADMISSION, CAUSES, first
 from ops.findings.finding import (
@@ -19,6 +20,7 @@ from ops.findings.finding import (
     older_than,
     time_of,
 )
+from stacks.ownership import MARK
 
 NODE_CAUSES = (CAUSES["node-not-ready"], CAUSES["node-pressure"])
 _MAKERS = ("ReplicaSet", "StatefulSet", "Job")
@@ -129,13 +131,37 @@ def at_zero(snapshot: Snapshot) -> Iterator[Finding]:
                 yield snapshot.finding(CAUSES["at-zero"], workload, where=where, state=f"{kind} of 0 replicas")
 
 
+def _of_a_stack(item: Object) -> bool:
+    """By the mark, or by the label that objects had before there was one."""
+    metadata = item["metadata"]
+    return (
+        MARK in (metadata.get("annotations") or {}) or (metadata.get("labels") or {}).get(PART_OF_LABEL) == MANAGED_BY
+    )
+
+
 def not_deployed(snapshot: Snapshot) -> Iterator[Finding]:
-    """Namespaces that are not there. Nothing is said where they could not be looked at."""
+    """Namespaces that are not there, or are without anything of a stack: nothing that is seen there is its own.
+
+    Nothing is said where they could not be looked at.
+    """
+    if "Namespace" not in snapshot.objects:
+        return
     there = {item["metadata"]["name"] for item in snapshot.all("Namespace")}
+    marked = {
+        item["metadata"].get("namespace", item["metadata"]["name"])
+        for items in snapshot.objects.values()
+        for item in items
+        if _of_a_stack(item)
+    }
     for name in snapshot.namespaces:
-        if "Namespace" in snapshot.objects and name not in there:
-            workload = Workload("Namespace", "", name)
-            yield snapshot.finding(CAUSES["not-deployed"], workload, where=f"namespace {name}", state="not there")
+        if name not in there:
+            state = "not there"
+        elif name not in marked:
+            state = "there, with nothing of this project in it"
+        else:
+            continue
+        workload = Workload("Namespace", "", name)
+        yield snapshot.finding(CAUSES["not-deployed"], workload, where=f"namespace {name}", state=state)
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------

@@ -45,8 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REV|FILE",
         help="show what would change since a git revision, another Pulumi.<stack>.yaml or a saved JSON plan",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the Kubernetes manifests there, a file each")
+    parser.add_argument("--out", type=_folder, metavar="DIR", help="write the Kubernetes manifests there, a file each")
     parser.add_argument("--project-dir", type=Path, default=Path(), help=argparse.SUPPRESS)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; of an unset variable? The checkout itself is '.'")
+    return Path(text)
 
 
 def run(args: argparse.Namespace) -> int:

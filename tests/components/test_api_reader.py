@@ -137,6 +137,20 @@ def test_a_token_that_ran_out_in_the_middle_of_an_update_is_asked_for_anew(addre
 def test_an_answer_that_is_none_of_an_api_server_is_no_permission(
     said: bytes, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ApiReader, "_ask", lambda *_: (200, said))
+    def answer(*_: object) -> tuple[int, bytes]:
+        return 200, said
+
+    monkeypatch.setattr(ApiReader, "_ask", answer)
     with pytest.raises(CannotLookError, match="no object of JSON"):
         ApiReader(kubeconfig(address, {"token": TOKEN}), "c").namespaces()
+
+
+@pytest.mark.parametrize(
+    ("server", "user"),
+    [("https://a:bad", {"token": TOKEN}), (None, {"token": TOKEN}), ("http://127.0.0.1:1", {"token": "two\nlines"})],
+)
+def test_a_kubeconfig_that_leads_nowhere_cannot_be_used(server: str | None, user: Mapping[str, Any]) -> None:
+    config = json.loads(kubeconfig("x", user))
+    config["clusters"][0]["cluster"] = {"server": server} if server else {}
+    with pytest.raises(CannotLookError):
+        ApiReader(json.dumps(config), "c").metadata("v1", "Secret", "there", "mine")

@@ -182,7 +182,18 @@ WRONG: dict[str, tuple[str, Any]] = {
     "a tool server": ("tools", [{"type": "mcp", "server_url": "http://mine", "server_label": "x"}]),
     "a search": ("tools", [{"type": "web_search"}]),
     "tools that are none": ("tools", {"type": "function"}),
+    "messages that are none": ("messages", 5),
+    "a message that is none": ("messages", ["hello"]),
+    "a message of a number": ("messages", [{"role": "user", "content": 5}]),
+    "a format by its name": ("response_format", "json"),
+    "a stream by number": ("stream", 1),
+    "options of a stream that are none": ("stream_options", True),
 }
+
+
+def test_what_says_nothing_and_whole_amounts_pass(proxy: Proxy) -> None:
+    body = {"model": ALIAS, "messages": CHAT, "metadata": None, "made_up": None, "max_tokens": 16.0, "stop": None}
+    assert call(f"{proxy.url}/v1/chat/completions", proxy.make_key([ALIAS]), body).status == 200
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -63,9 +63,12 @@ def _texts(seed: int) -> Iterator[str]:
 
 def _places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     yield place
-    inner: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in cast("Iterator[tuple[str | int, Any]]", inner):
-        yield from _places(item, (*place, key))
+    if isinstance(value, dict):
+        for name, item in cast("dict[str, Any]", value).items():
+            yield from _places(item, (*place, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(cast("list[Any]", value)):
+            yield from _places(item, (*place, index))
 
 
 def _changed(dice: random.Random, document: Any) -> Any:

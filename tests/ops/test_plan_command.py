@@ -361,7 +361,7 @@ def test_names_with_markup_are_shown_as_they_are(plan: Any) -> None:
     assert "'1 [red]x[/red]'" in answer.err
 
 
-@pytest.mark.parametrize("words", [["--format", "xml"], ["--nonsense"]])
+@pytest.mark.parametrize("words", [["--format", "xml"], ["--nonsense"], ["--out", ""]])
 def test_an_unknown_option_exits_2(plan: Any, words: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         plan(*words)
