@@ -254,6 +254,8 @@ def _differences(have: Json, want: Json) -> Json:
     """The wanted fields that are otherwise; the order of a list does not matter."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, float):  # the database keeps fifteen digits, and a budget may have seventeen
+            return float(f"{value:.12g}")
         return sorted(cast("list[str]", value)) if isinstance(value, list) else value
 
     return {name: value for name, value in want.items() if plain(have.get(name)) != plain(value)}

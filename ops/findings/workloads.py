@@ -133,10 +133,10 @@ def at_zero(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _of_a_stack(item: Object) -> bool:
     """By the mark, or by the label that objects had before there was one."""
-    metadata = item["metadata"]
-    return (
-        MARK in (metadata.get("annotations") or {}) or (metadata.get("labels") or {}).get(PART_OF_LABEL) == MANAGED_BY
-    )
+    metadata: Object = item["metadata"]
+    annotations: Object = metadata.get("annotations") or {}
+    labels: Object = metadata.get("labels") or {}
+    return MARK in annotations or labels.get(PART_OF_LABEL) == MANAGED_BY
 
 
 def not_deployed(snapshot: Snapshot) -> Iterator[Finding]:

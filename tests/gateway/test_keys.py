@@ -126,16 +126,17 @@ def test_a_refusal_says_what_is_spent_and_what_is_held_by_calls_that_run(proxy: 
     holders: dict[str, Any] = {"this key": {"max_budget": held}, "the team 'small'": {"team_id": team}}
     for who, fields in holders.items():
         client = proxy.client(proxy.make_key([ALIAS], **fields))
+        before = len(upstream.seen)
         ask = functools.partial(client.chat.completions.create, model=ALIAS, messages=CHAT)
         with (
-            upstream.behaving(SPEC.served_name, Behaviour(usage=Usage(prompt=20, completion=10), delay=3)),
-            upstream.recording() as seen,
+            upstream.behaving(SPEC.served_name, Behaviour(usage=Usage(prompt=20, completion=10), delay=8)),
             ThreadPoolExecutor(1) as pool,
         ):
             first = pool.submit(ask)
-            for _ in patient(10, every=0.1):
-                if seen:
+            for _ in patient(60, every=0.1):
+                if len(upstream.seen) > before:
                     break
+            assert len(upstream.seen) > before
             message = refused(OVER_BUDGET, ask)
             first.result()
         assert f"The budget of {who}, ${held:g}, has nothing left for this call: $0.0000 is recorded" in message

@@ -149,7 +149,7 @@ def test_two_runs_of_the_same_state_both_end_in_it(replica: Proxy, tmp_path: Pat
     assert len(ours(replica)) == len(keys)
 
 
-def test_a_run_that_stood_still_while_another_took_its_turn_writes_nothing_more(
+def test_of_a_run_that_stood_still_the_call_under_way_lands_at_most_and_the_next_run_mends_that(
     environment: Environment, replica: Proxy, tmp_path: Path
 ) -> None:
     old = Job(environment, tmp_path, replica)
@@ -164,6 +164,8 @@ def test_a_run_that_stood_still_while_another_took_its_turn_writes_nothing_more(
     log, _ = process.communicate(timeout=at_least(120))
     assert process.returncode == 4, log
     assert "the newer is in force" in log
+    assert len(set(ours(replica)) - {token_of(value)}) <= 1
+    assert new.put(Recorded(replica, "new", [])) == 0  # as the CronJob does
     assert set(ours(replica)) == {token_of(value)}
 
 
