@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ops.errors import FailedError
 from ops.findings import claims, workloads
 from stacks.sections import GATEWAY, SERVING
 from tests.cluster.platform import Manifest, eventually, named
@@ -282,10 +283,27 @@ def test_a_webhook_that_does_not_answer_is_told(ward: Ward) -> None:
     }
     ward.apply(hook)
     try:
+        _in_force(ward, "judge.example.com")
         ward.apply(named(planned(), "Deployment", "litellm"))
         assert 'failed calling webhook "judge.example.com"' in ward.one("webhook-away")["words"]
     finally:
         ward.cluster.kubectl("delete", "validatingwebhookconfiguration", "judge")
+
+
+def _in_force(ward: Ward, said: str) -> None:
+    """Wait until the API server refuses the gateway's pod in these words: what was just made counts a moment later."""
+    template = named(planned(), "Deployment", "litellm")["spec"]["template"]
+    metadata = {**template["metadata"], "name": "asked", "namespace": GATEWAY}
+    pod = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+
+    def refused() -> bool:
+        try:
+            ward.cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=pod)
+        except FailedError as error:
+            return said in str(error)
+        return False
+
+    eventually(refused)
 
 
 def test_what_a_policy_of_the_cluster_refuses_is_told(ward: Ward) -> None:
@@ -297,6 +315,7 @@ def test_what_a_policy_of_the_cluster_refuses_is_told(ward: Ward) -> None:
     ward.apply({**api, "kind": "ValidatingAdmissionPolicy", "spec": rules})
     ward.apply({**api, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
     try:
+        _in_force(ward, "denied request: no")
         ward.apply(named(planned(), "Deployment", "litellm"))
         assert "denied request: no" in ward.one("webhook-refused")["words"]
     finally:
