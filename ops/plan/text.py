@@ -176,9 +176,9 @@ def spend_log(plan: Plan) -> str:
     calls = calls_that_fit(gateway.database_gib)
     rate, hours = calls / (gateway.spend_log_days * 86_400), calls / (gateway.replicas * CALLS_PER_SECOND * 3600)
     most = f"{hours:,.0f} hours" if hours < 72 else f"{hours / 24:,.0f} days"
-    full = "the disk grows" if gateway.database == "cloud-sql" else f"full after {most}"
+    full = "the disk grows" if gateway.database == "cloud-sql" else f"{most} at full load"
     held = f"calls logged {gateway.spend_log_days} days: {gateway.database_gib} GiB hold {rate:.2g} a second"
-    return f"{held}; {full} at full load"
+    return f"{held}, {full}"
 
 
 def money(bill: Costs | None) -> Iterable[str]:
