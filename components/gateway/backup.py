@@ -20,7 +20,7 @@ from components.kubernetes.pods import (
     gib,
     labels,
     metadata,
-    pod_security,
+    pod_that_ends,
     resources,
     scratch,
     secret_env,
@@ -112,38 +112,34 @@ class DatabaseBackup(pulumi.ComponentResource):
 
     def _pod(self, args: DatabaseBackupArgs, program: str) -> core.PodSpecArgs:
         tmp_volume, tmp_mount = scratch("tmp", "/tmp", "64Mi")  # noqa: S108  a volume
-        return core.PodSpecArgs(
-            automount_service_account_token=False,
-            enable_service_links=False,
-            restart_policy="Never",
-            security_context=pod_security(POSTGRES),
-            containers=[
-                core.ContainerArgs(
-                    name="postgres",
-                    image=args.image,
-                    command=["bash", f"{_PROGRAMS}/{program}"],
-                    env=[
-                        secret_env("PGPASSWORD", PASSWORD_SECRET, PASSWORD),
-                        *env(
-                            PGHOST=args.host,
-                            PGPORT=str(PORT),
-                            PGUSER=USER,
-                            PGDATABASE=NAME,
-                            DUMPS=_DUMPS,
-                            KEPT=str(args.kept),
-                        ),
-                    ],
-                    resources=resources(NEEDS),
-                    security_context=container_security(),
-                    termination_message_policy="FallbackToLogsOnError",
-                    volume_mounts=[
-                        core.VolumeMountArgs(name="programs", mount_path=_PROGRAMS, read_only=True),
-                        core.VolumeMountArgs(name="dumps", mount_path=_DUMPS),
-                        tmp_mount,
-                    ],
-                )
+        container = core.ContainerArgs(
+            name="postgres",
+            image=args.image,
+            command=["bash", f"{_PROGRAMS}/{program}"],
+            env=[
+                secret_env("PGPASSWORD", PASSWORD_SECRET, PASSWORD),
+                *env(
+                    PGHOST=args.host,
+                    PGPORT=str(PORT),
+                    PGUSER=USER,
+                    PGDATABASE=NAME,
+                    DUMPS=_DUMPS,
+                    KEPT=str(args.kept),
+                ),
             ],
-            volumes=[
+            resources=resources(NEEDS),
+            security_context=container_security(),
+            termination_message_policy="FallbackToLogsOnError",
+            volume_mounts=[
+                core.VolumeMountArgs(name="programs", mount_path=_PROGRAMS, read_only=True),
+                core.VolumeMountArgs(name="dumps", mount_path=_DUMPS),
+                tmp_mount,
+            ],
+        )
+        return pod_that_ends(
+            POSTGRES,
+            container,
+            [
                 core.VolumeArgs(name="programs", config_map=core.ConfigMapVolumeSourceArgs(name=APP)),
                 core.VolumeArgs(
                     name="dumps",

@@ -22,7 +22,7 @@ from components.kubernetes.pods import (
     labels,
     made_anew,
     metadata,
-    pod_security,
+    pod_that_ends,
     resources,
     scratch,
     secret_env,
@@ -124,38 +124,34 @@ class GatewayKeys(pulumi.ComponentResource):
 
     def _pod(self, args: GatewayKeysArgs) -> core.PodSpecArgs:
         tmp_volume, tmp_mount = scratch("tmp", "/tmp", "64Mi")  # noqa: S108  a volume
-        return core.PodSpecArgs(
-            automount_service_account_token=False,
-            enable_service_links=False,
-            restart_policy="Never",
-            security_context=pod_security(LITELLM),
-            containers=[
-                core.ContainerArgs(
-                    name="reconcile",
-                    image=args.image,
-                    command=["python3", f"/etc/keys/{_PROGRAM}"],
-                    env=[
-                        secret_env("LITELLM_MASTER_KEY", litellm_gateway.MASTER_SECRET, litellm_gateway.SECRET_KEY),
-                        *env(
-                            GATEWAY_URL=f"http://{litellm_gateway.APP}.{args.namespace}.svc.cluster.local:"
-                            f"{litellm_gateway.PORT}",
-                            KEYS_FILE="/etc/keys/keys.json",
-                            KEY_VALUES_DIR="/run/secrets/keys",
-                            DEADLINE_SECONDS=str(_DEADLINE_S),
-                            PYTHONDONTWRITEBYTECODE="1",
-                        ),
-                    ],
-                    resources=resources(NEEDS),
-                    security_context=container_security(),
-                    termination_message_policy="FallbackToLogsOnError",
-                    volume_mounts=[
-                        core.VolumeMountArgs(name="config", mount_path="/etc/keys", read_only=True),
-                        core.VolumeMountArgs(name="values", mount_path="/run/secrets/keys", read_only=True),
-                        tmp_mount,
-                    ],
-                )
+        container = core.ContainerArgs(
+            name="reconcile",
+            image=args.image,
+            command=["python3", f"/etc/keys/{_PROGRAM}"],
+            env=[
+                secret_env("LITELLM_MASTER_KEY", litellm_gateway.MASTER_SECRET, litellm_gateway.SECRET_KEY),
+                *env(
+                    GATEWAY_URL=f"http://{litellm_gateway.APP}.{args.namespace}.svc.cluster.local:"
+                    f"{litellm_gateway.PORT}",
+                    KEYS_FILE="/etc/keys/keys.json",
+                    KEY_VALUES_DIR="/run/secrets/keys",
+                    DEADLINE_SECONDS=str(_DEADLINE_S),
+                    PYTHONDONTWRITEBYTECODE="1",
+                ),
             ],
-            volumes=[
+            resources=resources(NEEDS),
+            security_context=container_security(),
+            termination_message_policy="FallbackToLogsOnError",
+            volume_mounts=[
+                core.VolumeMountArgs(name="config", mount_path="/etc/keys", read_only=True),
+                core.VolumeMountArgs(name="values", mount_path="/run/secrets/keys", read_only=True),
+                tmp_mount,
+            ],
+        )
+        return pod_that_ends(
+            LITELLM,
+            container,
+            [
                 core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=APP)),
                 core.VolumeArgs(
                     name="values",

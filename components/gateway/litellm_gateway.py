@@ -39,6 +39,7 @@ from components.kubernetes.pods import (
     made_anew,
     metadata,
     pod_security,
+    pod_that_ends,
     resources,
     scratch,
     secret_env,
@@ -191,23 +192,6 @@ class LiteLlmGateway(pulumi.ComponentResource):
             ),
         ]
 
-    def _pod(
-        self,
-        container: core.ContainerArgs,
-        scratch_volumes: Sequence[core.VolumeArgs],
-        *,
-        restart_policy: str | None = None,
-    ) -> core.PodSpecArgs:
-        return core.PodSpecArgs(
-            automount_service_account_token=False,
-            enable_service_links=False,
-            security_context=pod_security(LITELLM),
-            restart_policy=restart_policy,
-            termination_grace_period_seconds=60,
-            containers=[container],
-            volumes=list(scratch_volumes),
-        )
-
     def _migration(self, args: LiteLlmGatewayArgs, after: Sequence[pulumi.Resource]) -> batch.Job:
         """The Job of one image: another image is another Job, whose success the proxy waits for."""
         container = core.ContainerArgs(
@@ -231,7 +215,7 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 active_deadline_seconds=_MIGRATION_S + pull_seconds(LITELLM),
                 template=core.PodTemplateSpecArgs(
                     metadata=meta.ObjectMetaArgs(labels=labels(MIGRATION, "gateway")),
-                    spec=self._pod(container, [_TMP[0]], restart_policy="Never"),
+                    spec=pod_that_ends(LITELLM, container, [_TMP[0]], grace_s=60),
                 ),
             ),
             opts=pulumi.ResourceOptions(
@@ -306,7 +290,14 @@ class LiteLlmGateway(pulumi.ComponentResource):
                             ),
                         },
                     ),
-                    spec=self._pod(container, [config, state, _TMP[0]]),
+                    spec=core.PodSpecArgs(
+                        automount_service_account_token=False,
+                        enable_service_links=False,
+                        security_context=pod_security(LITELLM),
+                        termination_grace_period_seconds=60,
+                        containers=[container],
+                        volumes=[config, state, _TMP[0]],
+                    ),
                 ),
             ),
             opts=pulumi.ResourceOptions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pulumi
 from pulumi_kubernetes.core import v1 as core
@@ -97,6 +97,21 @@ def secret_env(name: str, secret: str, key: str) -> core.EnvVarArgs:
 def env(**values: str) -> list[core.EnvVarArgs]:
     """Plain environment variables."""
     return [core.EnvVarArgs(name=name, value=value) for name, value in values.items()]
+
+
+def pod_that_ends(
+    image: Image, container: core.ContainerArgs, volumes: Sequence[core.VolumeArgs], *, grace_s: int | None = None
+) -> core.PodSpecArgs:
+    """A Job's pod of one container: no token of the API, no variables of Services, and never again by itself."""
+    return core.PodSpecArgs(
+        automount_service_account_token=False,
+        enable_service_links=False,
+        restart_policy="Never",
+        security_context=pod_security(image),
+        termination_grace_period_seconds=grace_s,
+        containers=[container],
+        volumes=list(volumes),
+    )
 
 
 def user_env(home: str) -> list[core.EnvVarArgs]:
