@@ -14,13 +14,10 @@ import re
 import selectors
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +29,7 @@ from ops.checkout import cluster_root
 from ops.config_files import load
 from ops.embedded_cluster.binaries import kept
 from ops.errors import OpsError
+from ops.interrupts import ending_on_signals
 from stacks.problems import nearest
 from stacks.sections import Namespaces
 from stacks.settings import parse
@@ -83,7 +81,7 @@ def named_cluster(args: argparse.Namespace, command: str, *, serves: bool = True
         return Kube(platform.kube_context, str(path) if path else None, _program(path, args.project_dir))
     # As `gcloud container clusters get-credentials` names it.
     gcp = settings.gcp
-    name = f"gke_{gcp.project}_{gcp.zone}_{settings.project}-{settings.stack}" if gcp else "<name>"
+    name = f"gke_{gcp.project}_{gcp.zone}_{settings.cloud_names.cluster}" if gcp else "<name>"
     raise OpsError(
         f"no cluster is named: stack '{args.stack}' has none in its file, and the current context is never used",
         f"{command} --context {name}",
@@ -163,6 +161,10 @@ class Kube:
 
         Raises OpsError with its complaint.
         """
+        return self._run(list(arguments), " ".join(arguments[:6]))
+
+    def _run(self, arguments: Sequence[str], what: str) -> str:
+        """What kubectl prints; raises OpsError with its complaint about `what`."""
         try:
             done = subprocess.run(
                 [*self._command(), *arguments],
@@ -172,9 +174,9 @@ class Kube:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise self._failed(" ".join(arguments[:6]), f"no answer within {2 * _API_S} s") from None
+            raise self._failed(what, f"no answer within {2 * _API_S} s") from None
         if done.returncode:
-            raise self._failed(" ".join(arguments[:6]), done.stderr.decode(errors="replace"))
+            raise self._failed(what, done.stderr.decode(errors="replace"))
         return done.stdout.decode(errors="replace")
 
     def secret(self, namespace: str, name: str) -> dict[str, str]:
@@ -201,19 +203,12 @@ class Kube:
         }
 
     def _get(self, namespace: str, *what: str) -> Any:
-        command = [*self._kubectl(namespace), "get", *what, "-o", "json", f"--request-timeout={_API_S}s"]
+        asked = f"get {' '.join(what)}"
+        arguments = [f"--namespace={namespace}", "get", *what, "-o", "json", f"--request-timeout={_API_S}s"]
         try:
-            done = subprocess.run(
-                command, capture_output=True, stdin=subprocess.DEVNULL, timeout=2 * _API_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise self._failed(f"get {' '.join(what)}", f"no answer within {2 * _API_S} s") from None
-        if done.returncode:
-            raise self._failed(f"get {' '.join(what)} in namespace {namespace}", done.stderr.decode(errors="replace"))
-        try:
-            return json.loads(done.stdout)
+            return json.loads(self._run(arguments, f"{asked} in namespace {namespace}"))
         except (ValueError, RecursionError):
-            raise self._failed(f"get {' '.join(what)}", "the answer is not JSON") from None
+            raise self._failed(asked, "the answer is not JSON") from None
 
     def _kubectl(self, namespace: str) -> list[str]:
         return [*self._command(), f"--namespace={namespace}"]
@@ -310,24 +305,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     if process.stdout:
         process.stdout.close()
-
-
-@contextmanager
-def ending_on_signals() -> Generator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was started is stopped."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: object) -> None:
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:

@@ -59,7 +59,7 @@ def cloud(plan: Plan) -> Cloud:
     if where is None:
         raise ValueError("a GKE stack has gcp:project and gcp:zone")
     region = region_of(where.zone)
-    names = plan.cloud_names
+    names = settings.cloud_names
     labels = _labels(plan)
     # Default labels reach disks and repositories. Cluster, pools and database have fields of their own for them.
     provider = gcp.Provider("gcp", project=where.project, region=region, zone=where.zone, default_labels=labels)

@@ -205,19 +205,14 @@ class _Judge:
         return self._reader
 
     def _found(self, reader: ApiReader, inputs: Mapping[str, Any]) -> list[Problem]:
-        from components.kubernetes.api_reader import CannotLookError, ForbiddenError, UnreachableError  # noqa: PLC0415
+        from components.kubernetes.api_reader import CannotLookError, UnreachableError  # noqa: PLC0415
 
         if self._away:
             return []
         kind, metadata = str(inputs["kind"]), cast("Mapping[str, str]", inputs["metadata"])
         try:
             if kind == "Namespace":  # the first that is made: both are judged before either is written
-                try:
-                    namespaces = [There.of(kind, found) for found in reader.namespaces()]
-                except ForbiddenError:  # to list them; a role may be for one's own alone
-                    names = self._ownership.namespaces
-                    asked = (reader.metadata("v1", kind, None, name) for name in (names.gateway, names.models))
-                    namespaces = [There.of(kind, found) for found in asked if found is not None]
+                namespaces = [There.of(kind, found) for found in self._namespaces(reader)]
                 return list(self._ownership.problems(self._ownership.own_namespaces(namespaces), namespaces))
             found = reader.metadata(inputs["apiVersion"], kind, metadata.get("namespace"), metadata["name"])
         except UnreachableError:
@@ -232,3 +227,14 @@ class _Judge:
             ) from None
         there = [There.of(kind, found)] if found is not None else []
         return list(self._ownership.problems(there, []))
+
+    def _namespaces(self, reader: ApiReader) -> list[dict[str, Any]]:
+        """The metadata of all namespaces, or of the stack's two where a role lets no one list them."""
+        from components.kubernetes.api_reader import ForbiddenError  # noqa: PLC0415
+
+        try:
+            return reader.namespaces()
+        except ForbiddenError:
+            names = self._ownership.namespaces
+            asked = (reader.metadata("v1", "Namespace", None, name) for name in (names.gateway, names.models))
+            return [found for found in asked if found is not None]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from components.gateway import litellm_gateway, postgres
-from components.gke.names import CloudNames
 from models.cold_start import ColdStart
 from models.images import LITELLM, POSTGRES, VLLM
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine
@@ -84,11 +83,6 @@ class Plan:
     def deployed(self) -> tuple[PlannedModel, ...]:
         """Models of enabled groups."""
         return tuple(model for model in self.models if model.state is not State.DISABLED)
-
-    @property
-    def cloud_names(self) -> CloudNames:
-        """What its objects are called on Google Cloud."""
-        return CloudNames(f"{self.settings.project}-{self.settings.stack}")
 
     @property
     def registries(self) -> tuple[str, ...]:

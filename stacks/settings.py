@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import pulumi
 
+from components.gke.names import CloudNames
 from models.catalog import Group
 from models.spec import ModelSpec
 from stacks.commands import place_of, remove_command, set_command, set_commands
@@ -57,6 +58,11 @@ class Settings:
     key_values: frozenset[str] = frozenset()  # aliases of the virtual keys whose value is set
     # Places in `platform` that were left out. What follows from that alone is no problem of its own.
     left_out: frozenset[tuple[int | str, ...]] = frozenset()
+
+    @property
+    def cloud_names(self) -> CloudNames:
+        """What the stack's objects are called on Google Cloud."""
+        return CloudNames(f"{self.project}-{self.stack}")
 
     def doubtful(self, section: str, *names: str) -> bool:
         """Whether one of a section's entries (a team, a key), or anything in it, was left out."""

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ import yaml
 from ops.checkout import LOCAL
 from ops.embedded_cluster.binaries import Say
 from ops.errors import FailedError
+from ops.interrupts import acting
 from ops.up.secrets import write_private
 from ops.up.watch import Watch, failed
 from stacks.settings import RawConfig
@@ -247,7 +248,7 @@ class PulumiStack:
         interrupts, notices = 0, list[str]()
         child: subprocess.Popen[bytes] | None = None
 
-        def interrupt() -> None:
+        def interrupt(_: int) -> None:
             nonlocal interrupts
             interrupts += 1
             if child is not None:
@@ -255,7 +256,7 @@ class PulumiStack:
                 child.send_signal(signal.SIGINT)
 
         # However often it comes, and whenever: this program does not end before what it started.
-        with _on_interrupt(interrupt):
+        with acting(interrupt):
             with self._log.open("w") as log:
                 child = subprocess.Popen(
                     [sys.executable, _LEASH, str(os.getpid()), self.binary, *arguments],
@@ -327,19 +328,6 @@ def _follow(log: TextIO, child: subprocess.Popen[bytes], notices: list[str]) -> 
         if over:
             return
         time.sleep(0.1)
-
-
-@contextmanager
-def _on_interrupt(act: Callable[[], None]) -> Generator[None]:
-    """Act on Ctrl-C instead of stopping wherever the program is."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: act())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 _STEP = re.compile(r"^\s*[-+~<>=]*\s*\S+:\S*:(?P<kind>\w+) (?P<name>\S+) (?P<verb>[*\w ]+?) \(\S+\) ?(?P<said>.*)$")

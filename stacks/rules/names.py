@@ -48,7 +48,7 @@ def cloud_names(plan: Plan) -> Iterator[Problem]:
     """Names in the cloud are made of project and stack, and Google takes fewer of them than Pulumi does."""
     if plan.settings.platform.target != "gke":
         return
-    refused = list(plan.cloud_names.refused(plan.registries))
+    refused = list(plan.settings.cloud_names.refused(plan.registries))
     if not refused:
         return
     name, rule = refused[0]
