@@ -214,7 +214,7 @@ _NAMESPACE = rf"(?!default$|kube-|gke-|gmp-){_ALIAS}"
 def _namespace(value: str) -> str:
     _alias(value)
     if not re.fullmatch(_NAMESPACE, value):
-        raise WrongValueError("is a namespace of the cluster itself, whose pods would be cut off by default")
+        raise WrongValueError("must be none of the cluster itself, whose pods would be cut off by default")
     return value
 
 
