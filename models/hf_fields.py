@@ -17,6 +17,7 @@ POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_lengt
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 _MOST = 10**12  # of whatever a config counts: far above any model, far below what a float holds
+_MOST_LAYERS = 1000  # lists as long as this are made of them; the deepest published models have some 130
 # Rotary scalings whose factor is part of max_position_embeddings already, as vLLM reads them.
 _INCLUDED_SCALINGS = {"llama3", "longrope", "su", "mrope", "default"}
 
@@ -54,8 +55,9 @@ def count(config: Mapping[str, Any], names: tuple[str, ...], default: int | None
     value: object = config[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, which is no positive whole number")
-    if value > _MOST:
-        raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, and no model has more than {_MOST:,}")
+    most = _MOST_LAYERS if name in LAYERS else _MOST
+    if value > most:
+        raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, and no model has more than {most:,}")
     return value
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from xdist.remote import Producer
 
@@ -10,6 +12,8 @@ from tests.guard import watch
 from tests.scheduling import GroupScheduling
 
 catalog.install()
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background job, whose children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 watch(shipped.FILES)
 
 

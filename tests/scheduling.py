@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 # Files that break what they run on, apart from those that share one proxy.
 BREAKING = ("test_data.py", "test_reconcile.py")
@@ -32,3 +33,14 @@ class GroupScheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """A test that killed its worker failed; pytest-xdist would give it to the next one, until all are dead."""
+        units = self.assigned_work[node].values()
+        fatal = next(((unit, test) for unit in units for test, done in unit.items() if not done), None)
+        if fatal is None:
+            return super().remove_node(node)
+        unit, test = fatal
+        unit[test] = True
+        super().remove_node(node)
+        return test

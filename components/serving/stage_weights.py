@@ -85,9 +85,10 @@ class Watchdog:
     @property
     def text(self) -> str:
         job, last = self._job, f"; last: {self.cause}" if self.cause else ""
+        spent = job.deadline_s - job.left_s
         return (
-            f"gave up on {job.label} after {job.deadline_s - job.left_s:.0f} of {job.deadline_s:.0f} s{last}. The pod starts again by itself and goes on "
-            "where this one was; if the hub keeps limiting this address, copy the weights onto the claim from "
+            f"gave up on {job.label} after {spent:.0f} of {job.deadline_s:.0f} s{last}. The pod starts again by itself "
+            "and goes on where this one was; if the hub keeps limiting this address, copy the weights onto the claim from "
             "elsewhere (README, 'When the hub limits you')"
         )
 
