@@ -88,8 +88,8 @@ class Watchdog:
         spent = job.deadline_s - job.left_s
         return (
             f"gave up on {job.label} after {spent:.0f} of {job.deadline_s:.0f} s{last}. The pod starts again by itself "
-            "and goes on where this one was; if the hub keeps limiting this address, copy the weights onto the claim from "
-            "elsewhere (README, 'When the hub limits you')"
+            "and goes on where this one was; if the hub keeps limiting this address, copy the weights onto the claim "
+            "from elsewhere (README, 'When the hub limits you')"
         )
 
     def _end(self) -> None:
