@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 
@@ -26,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
 
     whole = parser()
     for action in _actions(whole):
-        if action.type is Path:
-            cast("Any", action).complete = shtab.FILE
+        if action.metavar in ("FILE", "DIR"):
+            cast("Any", action).complete = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}[action.metavar]
         elif action.metavar == "ALIAS" or action.dest == "alias":
             action.choices = list(CATALOG)
     sys.stdout.write(shtab.complete(whole, args.shell) + "\n")

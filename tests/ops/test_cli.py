@@ -205,7 +205,8 @@ def _completed(line: str) -> set[str]:
         ("ops fit coder-", {alias for alias in CATALOG if alias.startswith("coder-")}),
         ("ops smoke ", set(CATALOG)),
         ("ops up --model ", set(CATALOG)),
-        ("ops plan --out READ", {"README.md"}),
+        ("ops plan --out mod", {"models"}),
+        ("ops fit --config READ", {"README.md"}),
     ],
 )
 def test_bash_completes_commands_options_and_models(line: str, offered: set[str]) -> None:
