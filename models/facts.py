@@ -107,7 +107,7 @@ class Slo(Spec):
 class Evaluation(Spec):
     """What has been proven, not what is planned."""
 
-    status: Literal["benchmarked", "scored", "validated", "none"]
+    status: Literal["benchmarked", "scored", "validated", "reported", "none"]  # reported: of others, not run here
     result: str  # "HumanEval 18/20 = 90 % (gate: 70 %)"
 
 

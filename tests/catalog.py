@@ -185,7 +185,14 @@ _ENTRIES = (
         task=Task.AGENT,
         model_id="Qwen/Qwen2.5-Coder-14B-Instruct-AWQ",
         served_name="qwen2.5-coder-14b-instruct",
-        engine=VllmEngine(image=VLLM, kernel="awq_marlin", max_num_seqs=32, tool_call_parser="hermes"),
+        engine=VllmEngine(
+            image=VLLM,
+            kernel="awq_marlin",
+            max_num_seqs=32,
+            tool_call_parser="qwen2_5_coder",
+            tool_parser_plugin="qwen2_5_coder_tools.py",
+            chat_template="qwen2_5_coder.jinja",
+        ),
         context=16_384,
         weights=Weights(
             revision="eb3172f06a6d6b3a15f08947b0668d782e4d2d2c",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.kubernetes.pods import env, gib, scratch, secret_env
+from components.kubernetes.pods import env, gib, metadata, scratch, secret_env
 from components.serving.model_workload import (
     CLAIM_PATH,
     HUB_CACHE,
@@ -27,6 +29,7 @@ from models.spec import ModelSpec
 from models.weights import Weights
 
 _COMPILE_CACHE = f"{CLAIM_PATH}/compile"
+_FILES_PATH = "/opt/engine"
 
 
 def vllm_arguments(spec: ModelSpec) -> list[str]:
@@ -49,6 +52,8 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--max-num-batched-tokens": str(engine.max_num_batched_tokens),
         "--tensor-parallel-size": str(engine.gpus) if engine.gpus > 1 else None,
         "--tool-call-parser": engine.tool_call_parser,
+        "--tool-parser-plugin": _mounted(engine.tool_parser_plugin),
+        "--chat-template": _mounted(engine.chat_template),
         "--kv-cache-dtype": engine.kv_cache_dtype if engine.kv_cache_dtype != "auto" else None,
         "--max-loras": str(engine.max_loras) if engine.max_loras else None,
         "--max-lora-rank": str(engine.max_lora_rank) if engine.max_loras else None,
@@ -64,6 +69,31 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
     return [f"{name}={value}" for name, value in arguments.items() if value is not None] + [
         name for name, on in switches.items() if on
     ]
+
+
+def _mounted(file: str | None) -> str | None:
+    return f"{_FILES_PATH}/{file}" if file else None
+
+
+def _files(model: ModelArgs, engine: VllmEngine, parent: pulumi.Resource) -> core.ConfigMap | None:
+    """What the server reads at its start. Other content is another name, so that the pod starts anew with it."""
+    if not engine.files:
+        return None
+    content = {file: Path(__file__).with_name(file).read_text(encoding="utf-8") for file in engine.files}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    name = f"{model.spec.alias}-files"
+    return core.ConfigMap(
+        name,
+        metadata=metadata(f"{name}-{digest[:8]}", model.place.namespace, "model"),
+        data=content,
+        opts=pulumi.ResourceOptions(parent=parent),
+    )
+
+
+def _volumes(files: core.ConfigMap | None) -> list[core.VolumeArgs]:
+    if files is None:
+        return []
+    return [core.VolumeArgs(name="files", config_map=core.ConfigMapVolumeSourceArgs(name=files.metadata.name))]
 
 
 def _speculative_config(engine: VllmEngine) -> str | None:
@@ -105,6 +135,8 @@ class VllmModel(pulumi.ComponentResource):
         image = engine.image
         home_volume, home_mount = scratch("home", image.home, gib(VLLM_HOME_GIB))
         shm = gib(model.needs.shm_gib)
+        files = _files(model, engine, self)
+        files_mounts = [core.VolumeMountArgs(name="files", mount_path=_FILES_PATH, read_only=True)] if files else []
         container = engine_container(
             model,
             "vllm",
@@ -129,6 +161,7 @@ class VllmModel(pulumi.ComponentResource):
                 core.VolumeMountArgs(name="model-cache", mount_path=_COMPILE_CACHE, sub_path="compile"),
                 core.VolumeMountArgs(name="shm", mount_path="/dev/shm"),  # noqa: S108  a volume
                 home_mount,
+                *files_mounts,
             ],
         )
         objects = model_objects(
@@ -142,6 +175,7 @@ class VllmModel(pulumi.ComponentResource):
                 home_volume,
                 # NCCL and the engine's processes talk through it; memory-backed, so it counts in the limit.
                 core.VolumeArgs(name="shm", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=shm)),
+                *_volumes(files),
             ],
             node_selector={ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
             tolerations=[core.TolerationArgs(key=GPU_TAINT, operator="Exists", effect="NoSchedule")],

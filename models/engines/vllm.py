@@ -47,6 +47,9 @@ class VllmEngine(Engine):
     max_num_batched_tokens: int = Field(default=2048, ge=1)  # one prefill chunk; drives the activation peak
     kernel: Literal["awq_marlin", "gptq_marlin", "fp8"] | None = None  # --quantization, None for unquantised
     tool_call_parser: str | None = None  # set: tool calls are parsed and `tool_choice: auto` is allowed
+    # Files of components/serving, mounted: the parser of that name where vLLM has none, and how the model is asked.
+    tool_parser_plugin: str | None = Field(default=None, pattern=r"^\w+\.py$")
+    chat_template: str | None = Field(default=None, pattern=r"^\w+\.jinja$")
     prefix_caching: bool = True
     eager: bool = False  # no CUDA graphs: slower, frees their reserve
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"  # FP8 holds twice the tokens, less exactly
@@ -54,6 +57,11 @@ class VllmEngine(Engine):
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
     speculative_method: Literal["ngram", "mtp"] | None = None  # what guesses tokens ahead
     speculative_tokens: int = Field(default=1, ge=1)  # guessed a step
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is mounted for the server to read at its start."""
+        return tuple(name for name in (self.tool_parser_plugin, self.chat_template) if name)
 
     @property
     def gpus_held(self) -> int:

@@ -69,6 +69,7 @@ class Check:
     usage: Usage | None = None
     cost_usd: float | None = None  # what the gateway says
     served_by: str | None = None  # the alias that the gateway chose
+    alone: bool = False  # what is asked next does not need it
 
 
 class _Function(BaseModel):
@@ -137,7 +138,7 @@ def exercise(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]
     """Requests of the model's own kind under the name `model`, until one is not answered as it should be."""
     for check in REQUESTS[spec.task](spec, model, endpoint):
         yield check
-        if check.verdict is not Verdict.OK:
+        if check.verdict is not Verdict.OK and not (check.verdict is Verdict.FAILED and check.alone):
             return
 
 
@@ -295,7 +296,7 @@ def _counted(body: _Body, *, generated: bool) -> Check | str:
 def _tool_loop(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
     route = TASKS[spec.task].route
     asked: Json = {"model": model, "max_tokens": 4 * _TOKENS, "temperature": 0, **_AGENT}
-    turns: list[Json] = []
+    turns: list[Json] = []  # of a call that was made
 
     def call(reply: Reply) -> Check | str:
         body = _Body.model_validate(reply.json())
@@ -305,13 +306,18 @@ def _tool_loop(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Chec
         wrong = _wrong_call(tool)
         if wrong:
             return wrong
-        turns[:] = [
+        turns[:] = turns or [
             {"role": "assistant", "content": body.message.content, "tool_calls": [_wire(tool)]},
             {"role": "tool", "tool_call_id": tool.id, "content": _FILE_TEXT},
         ]
         return _counted(body, generated=True)
 
-    yield _check("tool call", endpoint, route, asked, call)
+    # A model may call a tool when it has to, by a grammar, and never by itself, when what it writes has to be parsed.
+    for choice in ("auto", "required"):
+        check = _check(f"tool call, {choice}", endpoint, route, {**asked, "tool_choice": choice}, call)
+        yield replace(check, alone=True)
+    if not turns:
+        return
     answered: Json = {**asked, "messages": [*_AGENT["messages"], *turns]}
     yield _check(
         "tool result",

@@ -280,6 +280,8 @@ def changed(**fields: object) -> ModelSpec:
         ({"eager": False}, "--port=8000", "--enforce-eager"),
         ({"tool_call_parser": "hermes"}, "--enable-auto-tool-choice", ""),
         ({"tool_call_parser": None}, "--port=8000", "--enable-auto-tool-choice"),
+        ({"chat_template": "a.jinja"}, "--chat-template=/opt/engine/a.jinja", "--tool-parser-plugin"),
+        ({"tool_parser_plugin": "a.py"}, "--tool-parser-plugin=/opt/engine/a.py", "--chat-template"),
         ({"gpus": 2}, "--tensor-parallel-size=2", ""),
         ({"kernel": None}, "--dtype=float16", "--quantization"),
         ({"gpu_memory_utilization": 0.5}, "--gpu-memory-utilization=0.5", ""),

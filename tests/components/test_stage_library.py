@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.components.hub import REPO, Failure, Hub
-from tests.components.hub_library import LOCKED, VERSIONS, UnavailableError, python_with
+from tests.components.hub_library import LOCKED, VERSIONS, python_with
+from tests.components.libraries import UnavailableError
 from tests.components.staging import FILES, FIRST, PATTERNS, SECOND, Claim, wanted
 from tests.patience import at_least, patient
 

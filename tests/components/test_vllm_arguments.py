@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from components.serving import vllm_model
 from components.serving.vllm_model import vllm_arguments
 from models.engines.vllm import VllmEngine
 from models.images import VLLM
@@ -37,7 +38,7 @@ def mistakes(arguments: list[str]) -> list[str]:
             found.append(f"{option} does not exist")
             continue
         choices = {
-            "--tool-call-parser": FIXTURE["toolCallParsers"],
+            "--tool-call-parser": [*FIXTURE["toolCallParsers"], *_plugged_in(arguments)],
             "--quantization": FIXTURE["quantizations"],
         }.get(option, OPTIONS[option])
         if has_value and choices is not None and value not in choices:
@@ -45,6 +46,13 @@ def mistakes(arguments: list[str]) -> list[str]:
         if option in _INTEGERS and not re.fullmatch(r"[1-9]\d*", value):
             found.append(f"{option} wants a whole number, not {value}")
     return found
+
+
+def _plugged_in(arguments: list[str]) -> list[str]:
+    """Names that the plugin of a command line registers; that it is there is part of the answer."""
+    named = [value for option, _, value in (a.partition("=") for a in arguments) if option == "--tool-parser-plugin"]
+    files = [Path(vllm_model.__file__).with_name(Path(name).name) for name in named]
+    return [name for file in files for name in re.findall(r'register_module\("(\w+)"', file.read_text())]
 
 
 def variants(spec: ModelSpec) -> list[ModelSpec]:

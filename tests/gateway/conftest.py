@@ -14,6 +14,8 @@ from typing import Protocol
 
 import pytest
 
+from tests.components.libraries import UnavailableError as NoLibraryError
+from tests.components.vllm_library import PLUGIN, running
 from tests.gateway.environment import Environment, UnavailableError, ensure_environment
 from tests.gateway.postgres import Postgres
 from tests.gateway.proxy import Proxy, master_key
@@ -52,6 +54,18 @@ def environment() -> Environment:
 def upstream() -> Iterator[Upstream]:
     with Upstream() as server:
         yield server
+
+
+@pytest.fixture
+def tool_reader(upstream: Upstream) -> Iterator[None]:
+    """vLLM's own parser behind the simulated server, for tests that offer tools."""
+    try:
+        with running(PLUGIN) as upstream.vllm:
+            yield
+    except NoLibraryError as reason:
+        pytest.skip(str(reason))
+    finally:
+        upstream.vllm = None
 
 
 @pytest.fixture(scope="session")

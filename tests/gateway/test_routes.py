@@ -88,7 +88,7 @@ def test_fill_in_the_middle_reaches_the_model_as_the_raw_prompt(alias: str, prox
 
 @pytest.mark.parametrize("alias", of_task(Task.AGENT))
 def test_a_tool_is_called_and_its_result_answered_in_a_second_step(
-    alias: str, proxy: Proxy, upstream: Upstream
+    alias: str, proxy: Proxy, upstream: Upstream, tool_reader: None
 ) -> None:
     client = proxy.client(proxy.make_key([alias]))
     with upstream.recording() as seen:

@@ -20,7 +20,7 @@ from tests.gateway.upstream import Behaviour, Upstream, Usage
 from tests.patience import at_least
 
 USAGE = Usage(prompt=1234, completion=56)
-STEPS = {Task.CHAT: 2, Task.FIM: 2, Task.AGENT: 2, Task.EMBEDDING: 1}
+STEPS = {Task.CHAT: 2, Task.FIM: 2, Task.AGENT: 3, Task.EMBEDDING: 1}
 CHAT, STAND_IN = "coder-chat", "coder-mini"
 
 
@@ -50,7 +50,7 @@ def smoke(proxy: Proxy, *aliases: str) -> int:
 
 
 def test_every_model_answers_and_its_price_reaches_the_keys_spend(
-    proxy: Proxy, upstream: Upstream, key: str, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, upstream: Upstream, key: str, tool_reader: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ExitStack() as stack:
         for spec in SERVED.values():
@@ -64,6 +64,16 @@ def test_every_model_answers_and_its_price_reaches_the_keys_spend(
         total += price(spec, USAGE) * STEPS[spec.task]
     assert f"spent $0.000000 before, ${total:.6f} after" in out
     assert proxy.spend(key) == pytest.approx(total)
+
+
+def test_an_agent_whose_calls_no_parser_finds_is_told_apart_from_one_that_calls_nothing(
+    proxy: Proxy, upstream: Upstream, key: str, tool_reader: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = next(alias for alias, spec in SERVED.items() if spec.task is Task.AGENT)
+    with upstream.behaving(SERVED[agent].served_name, Behaviour(usage=USAGE, parser="hermes")):
+        assert smoke(proxy, agent) == 1
+    told = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(f"{agent} ")]
+    assert [(row[row.index("call,") + 1], row[-1]) for row in told[:2]] == [("auto", "failed"), ("required", "ok")]
 
 
 def test_a_model_that_is_off_shows_the_answer_that_a_tenant_gets(

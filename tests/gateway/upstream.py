@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from tests.components.vllm_library import Vllm
+
 Json = dict[str, Any]
 
 
@@ -38,6 +40,9 @@ class Behaviour:
     chunks: int = 3  # content chunks of a stream
     chunk_delay: float = 0
     cut: bool = False  # a stream ends in the middle, without usage or [DONE]
+    # What the model writes when tools are offered, and which parser of vLLM reads it.
+    writes: str = 'I look.\n\n```json\n{"name": "read_file", "arguments": {"path": "README.md"}}\n```'
+    parser: str = "qwen2_5_coder"
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Upstream:
 
     def __init__(self, port: int = 0) -> None:
         self.seen: list[Seen] = []
+        self.vllm: Vllm | None = None  # what reads calls of tools
         self._behaviours: dict[str, Behaviour] = {}
         self._ids = itertools.count(1)
         self.in_flight = 0
@@ -166,16 +172,28 @@ class _Handler(BaseHTTPRequestHandler):
         reason = "stop"
         answered = any(turn.get("role") == "tool" for turn in body["messages"])
         if body.get("tools") and not answered:
-            function = body["tools"][0]["function"]["name"]
-            call = {"id": f"call-{self.owner.next_id()}", "type": "function"}
-            message = {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [{**call, "function": {"name": function, "arguments": '{"path": "README.md"}'}}],
-            }
-            reason = "tool_calls"
+            content, calls = self._called(body, behaviour)
+            message["content"] = content
+            if calls:
+                message["tool_calls"] = [
+                    {
+                        "id": f"call-{self.owner.next_id()}",
+                        "type": "function",
+                        "function": {"name": name, "arguments": json.dumps(arguments)},
+                    }
+                    for name, arguments in calls
+                ]
+                reason = "tool_calls"
         choice = {"index": 0, "message": message, "finish_reason": reason}
         self._send({**head, "object": "chat.completion", "choices": [choice], "usage": _usage(behaviour.usage)})
+
+    def _called(self, body: Json, behaviour: Behaviour) -> tuple[str | None, list[tuple[str, Any]]]:
+        """Text and calls: where a call is required a grammar makes one, else vLLM reads what the model wrote."""
+        if body.get("tool_choice") == "required":
+            return None, [(body["tools"][0]["function"]["name"], {"path": "README.md"})]
+        vllm = self.owner.vllm
+        assert vllm is not None, "a test that offers tools takes the fixture `tool_reader`"
+        return vllm.answer([behaviour.writes], body["tools"], parser=behaviour.parser)
 
     def _completion(self, body: Json, behaviour: Behaviour) -> None:
         head = {"id": f"cmpl-{self.owner.next_id()}", "object": "text_completion", "created": int(time.time())}

@@ -35,7 +35,7 @@ CHAT, FIM, AGENT, EMBEDDING = (
     next(alias for alias in SERVED if CATALOG[alias].task is task)
     for task in (Task.CHAT, Task.FIM, Task.AGENT, Task.EMBEDDING)
 )
-STEPS = {Task.CHAT: 2, Task.FIM: 2, Task.AGENT: 2, Task.EMBEDDING: 1}
+STEPS = {Task.CHAT: 2, Task.FIM: 2, Task.AGENT: 3, Task.EMBEDDING: 1}
 
 
 @pytest.fixture
@@ -113,10 +113,23 @@ def test_no_cost_and_no_verdict_is_cut_on_a_small_screen(
 
 def test_a_tool_is_called_and_its_result_sent_back(gateway: Server) -> None:
     assert through(gateway, AGENT) == 0
-    first, second = (asked.body["messages"] for asked in gateway.seen if asked.body)
+    asked = [asked.body for asked in gateway.seen if asked.body]
+    assert [body["tool_choice"] for body in asked[:2]] == ["auto", "required"]
+    first, _, second = (body["messages"] for body in asked)
     assert second[: len(first)] == first
     assert [turn["role"] for turn in second[len(first) :]] == ["assistant", "tool"]
     assert second[-1]["tool_call_id"] == second[-2]["tool_calls"][0]["id"]
+
+
+def test_a_model_that_calls_tools_only_where_it_must_is_asked_for_both_and_goes_on(
+    gateway: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = patched(choices=[{"message": {"content": "I would"}}])
+    gateway.fault = lambda asked, answer: (
+        words(asked, answer) if (asked.body or {}).get("tool_choice") == "auto" else answer
+    )
+    assert through(gateway, AGENT) == 1
+    assert [row[-1] for row in rows(capsys.readouterr().out)] == ["failed", "ok", "ok"]
 
 
 def test_fill_in_the_middle_is_a_raw_prompt_of_control_tokens(gateway: Server) -> None:
