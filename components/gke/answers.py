@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -34,6 +35,7 @@ _IDS: Mapping[str, str] = {
     ),
     "gcp:sql/database:Database": f"{_PROJECTS}/instances/{{instance}}/databases/{{name}}",
     "gcp:sql/databaseInstance:DatabaseInstance": f"{_PROJECTS}/instances/{{name}}",
+    "gcp:sql/user:User": "{project}/{instance}/{name}",
 }
 
 
@@ -51,13 +53,23 @@ def id_of(type_: str, inputs: Mapping[str, Any], project: str) -> str | None:
     return form.format_map({**inputs, "project": project}) if form else None
 
 
-def exists(urn: str, type_: str, name: str, found: str) -> str:
-    """What a create that met an object of its name means, with the command that goes on with it."""
+def exists(urn: str, parent: str | None, name: str, found: str) -> str:
+    """What a create that met an object of its name means, with the command that goes on with it.
+
+    `urn` and `parent` are those of the resource, `found` is the object's id. (`--import-pending-creates` of a refresh
+    only forgets the create, in the CLI of 2026.)
+    """
+    head, _, types = urn.partition("::")
+    project, type_chain, resource = types.split("::")
+    type_ = type_chain.rpartition("$")[2]
+    provider = f"{head}::{project}::pulumi:providers:gcp::gcp"
+    of_parent = f" --parent 'parent={parent}'" if parent else ""
     kind = type_.rsplit(":", 1)[-1]
     return (
         f"there is a {kind} called '{name}' in the cloud, and the state does not have it. If an update of this stack "
         "was interrupted while it was made, it is this stack's; if not, it is somebody else's, and is left alone\n"
-        f"  remedy: pulumi refresh --yes --import-pending-creates '{urn}' --import-pending-creates {found} && pulumi up"
+        f"  remedy: pulumi refresh --yes --clear-pending-creates && pulumi import --yes --generate-code=false {type_} "
+        f"{resource} {found}{of_parent} --provider 'gcp={provider}' && pulumi up"
     )
 
 
@@ -71,33 +83,45 @@ def off(api: str, project: str) -> str:
     )
 
 
-def wait_for_google(project: str) -> None:
-    """From now on each object of Google Cloud that is registered waits for its API, and explains what it meets.
+@dataclass(frozen=True)
+class Google:
+    """The hook of the engine after each failed step of an object in a project."""
 
-    To be called once, in the stack's program, before there is an object.
-    """
+    project: str
+    parents: dict[tuple[str, str], pulumi.Resource] = field(default_factory=dict[tuple[str, str], pulumi.Resource])
 
-    async def answer(args: pulumi.ErrorHookArgs) -> bool:
+    async def answer(self, args: pulumi.ErrorHookArgs) -> bool:
+        """Whether to try again, after waiting; what is final is told."""
         error, tries = args.errors[0], len(args.errors)
         api = not_yet(error)
         if api is not None:
             if tries <= len(WAITS):
                 await asyncio.sleep(WAITS[tries - 1])
                 return True
-            pulumi.log.error(off(api, project))
+            pulumi.log.error(off(api, self.project))
         elif args.failed_operation == "create" and "Error 409" in error:
             inputs = args.new_inputs or {}
-            found = id_of(args.type, inputs, project)
-            if found:
-                pulumi.log.error(exists(args.urn, args.type, inputs.get("name") or found.rsplit("/", 1)[-1], found))
+            if found := id_of(args.type, inputs, self.project):
+                parent = self.parents.get((args.type, args.name))
+                above = await parent.urn.future() if parent else None
+                pulumi.log.error(exists(args.urn, above, inputs.get("name") or found.rsplit("/", 1)[-1], found))
         return False
 
-    hooks = pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook("what Google answers", answer)])
+
+def wait_for_google(project: str) -> None:
+    """From now on each object of Google Cloud that is registered waits for its API, and explains what it meets.
+
+    To be called once, in the stack's program, before there is an object.
+    """
+    google = Google(project)
+    hooks = pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook("what Google answers", google.answer)])
     explained = pulumi.ResourceOptions(hooks=hooks)
 
     def explain(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         if not args.type_.startswith("gcp:"):
             return None
+        if args.opts.parent is not None:
+            google.parents[args.type_, args.name] = args.opts.parent
         return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, explained))
 
     pulumi.runtime.register_stack_transformation(explain)

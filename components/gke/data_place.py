@@ -16,6 +16,7 @@ import pulumi
 from components.kubernetes.clean_exit import end_without_traceback
 from components.kubernetes.never_shrink import DATABASE_SETTING
 
+DATA_PLACE = "ai-platform:gke:DataPlace"  # type of the component
 NONE = "none"  # for `former_database`
 _DATABASE, _FORMER = "--path gateway.database", "--path gateway.formerDatabase"  # as `pulumi config set` takes them
 # Each input of the component that says where the data is, and the command that sets it.
@@ -56,7 +57,7 @@ class DataPlace(pulumi.ComponentResource):
         }
         hook = pulumi.ResourceHook("where the data is", _judge, opts=pulumi.ResourceHookOptions(on_dry_run=True))
         guarded = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_update=[hook]))
-        super().__init__("ai-platform:gke:DataPlace", name, inputs, pulumi.ResourceOptions.merge(opts, guarded))
+        super().__init__(DATA_PLACE, name, inputs, pulumi.ResourceOptions.merge(opts, guarded))
         self.register_outputs({})
 
 

@@ -78,7 +78,7 @@ def test_a_cluster_that_an_interrupted_update_made_is_gone_on_with(
         outcome = engine.try_up()
     assert outcome.code != 0
     assert "there is a Cluster called 'ai-platform-ai-dev' in the cloud, and the state does not have it" in outcome.text
-    (remedy,) = {told for told in remedies(outcome.text) if "--import-pending-creates" in told}
+    (remedy,) = {told for told in remedies(outcome.text) if "pulumi import" in told}
     type_in(engine, remedy)
     assert engine.changes() == {}
 
