@@ -63,10 +63,7 @@ def test_an_api_that_was_enabled_a_moment_ago_is_waited_for(platform: Platform, 
     assert engine.changes() == {}
 
 
-@pytest.mark.parametrize("after", [("create", "kill"), ("create", "kill", "up")], ids=["at once", "after a 409"])
-def test_a_cluster_that_an_interrupted_update_made_is_gone_on_with(
-    platform: Platform, deploys: Deploys, after: tuple[str, ...]
-) -> None:
+def test_a_cluster_that_an_interrupted_update_made_is_gone_on_with(platform: Platform, deploys: Deploys) -> None:
     """A kill leaves a pending create, and each later create of it is a 409."""
     slow = with_habits(deploys("ai-dev"), cluster="600")
     with slow.running("up", "--yes", "--skip-preview") as process:
@@ -74,8 +71,7 @@ def test_a_cluster_that_an_interrupted_update_made_is_gone_on_with(
         os.killpg(process.pid, signal.SIGKILL)
     engine = with_habits(slow, cluster="0")
     engine.run("cancel", "--yes")
-    for _ in range(len(after) - 1):
-        outcome = engine.try_up()
+    outcome = engine.try_up()
     assert outcome.code != 0
     assert "there is a Cluster called 'ai-platform-ai-dev' in the cloud, and the state does not have it" in outcome.text
     (remedy,) = {told for told in remedies(outcome.text) if "pulumi import" in told}
@@ -119,14 +115,6 @@ def test_what_would_replace_the_database_is_refused_in_a_preview_even_when_nothi
             assert engine.try_up().code != 0
             assert cloud(engine) == before
         type_in(engine, back)
-    assert engine.changes() == {}
-
-
-def test_the_database_s_disk_grows(platform: Platform, deploys: Deploys) -> None:
-    engine = deploys("ai-dev")
-    engine.up()
-    engine.up("gateway.databaseGib=20")
-    assert cloud(engine)[_DISK]["size"] == 20
     assert engine.changes() == {}
 
 
@@ -183,7 +171,6 @@ def test_the_readme_s_way_down_ends_with_an_empty_project(platform: Platform, de
 
     engine.run("state", "unprotect", "--all", "--yes")
     engine.run(*down)
-    left = [key for key in cloud(engine) if "googleapis.com" not in key and "/roles/" not in key]
-    assert left == (["sql"] if database == "none" else left)
-    assert data not in cloud(engine)
+    # APIs stay enabled; the peering goes with its network.
+    assert not [key for key in cloud(engine) if not key.endswith(".googleapis.com")]
     assert not engine.resources()
