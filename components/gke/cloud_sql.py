@@ -69,6 +69,7 @@ class CloudSql(pulumi.ComponentResource):
             else (opaque_secret(PASSWORD_SECRET, args.place.namespace, passwords, args.place.keeping(self)),)
         )
         child = pulumi.ResourceOptions(parent=self, retain_on_delete=args.former)
+        policy = "PREVENT" if args.deletion_protection else "ABANDON"
         kept = pulumi.ResourceOptions(parent=self, protect=not args.former, retain_on_delete=args.former)
         addresses = compute.GlobalAddress(
             "sql-addresses",
@@ -103,6 +104,7 @@ class CloudSql(pulumi.ComponentResource):
                     for flag, value in {"max_connections": str(CLOUD_SQL_CONNECTIONS), **_LOGGED}.items()
                 ],
                 edition="ENTERPRISE",
+                # It grows by itself, and while it does so, asking for less than there is is no change.
                 disk_size=args.gib,
                 disk_autoresize=True,
                 deletion_protection_enabled=args.deletion_protection,
@@ -117,23 +119,16 @@ class CloudSql(pulumi.ComponentResource):
                     ),
                 ),
             ),
-            opts=pulumi.ResourceOptions.merge(
-                kept,
-                pulumi.ResourceOptions(
-                    depends_on=[connection],
-                    # The disk grows by itself; asking for the old size would be a shrink, which is a replacement.
-                    ignore_changes=["settings.diskSize"],
-                ),
-            ),
+            opts=pulumi.ResourceOptions.merge(kept, pulumi.ResourceOptions(depends_on=[connection])),
         )
-        database = sql.Database("sql-database", name=NAME, instance=instance.name, deletion_policy="ABANDON", opts=kept)
+        database = sql.Database("sql-database", name=NAME, instance=instance.name, deletion_policy=policy, opts=kept)
         user = sql.User(
             "sql-user",
             name=USER,
             instance=instance.name,
             password=args.password,
-            deletion_policy="ABANDON",
-            opts=child,
+            deletion_policy=policy,
+            opts=kept,
         )
         self.database = Database(
             host=instance.private_ip_address,
