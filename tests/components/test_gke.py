@@ -341,7 +341,7 @@ def test_managed_postgresql_is_protected_private_encrypted_and_backed_up() -> No
     kept = {"retainedBackups": 7, "retentionUnit": "COUNT"}
     backups = {"enabled": True, "pointInTimeRecoveryEnabled": True, "backupRetentionSettings": kept}
     assert settings["backupConfiguration"] == backups
-    # To ignore one setting is to ignore all of them, which would keep its lock for ever.
+    # While the disk grows by itself, less than there is is no change.
     assert not instance.ignore_changes
     unlocked = recorded(*CLOUD_SQL, "deletionProtection=false")
     instance = unlocked.all("DatabaseInstance")[0]
