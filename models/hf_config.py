@@ -12,18 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from models.hf_families import (
-    DECODERS,
-    ENCODERS,
-    GATED_ENCODERS,
-    MIXTURES,
-    STATEFUL,
-    TEXT_OF,
-    WITH_LATENT,
-    decoder,
-)
+from models.hf_families import DECODERS, ENCODERS, GATED_ENCODERS, TEXT_OF, WITH_SOUND, decoder
 from models.hf_fields import (
-    EXPERTS,
     FFN,
     HEADS,
     HIDDEN,
@@ -32,11 +22,11 @@ from models.hf_fields import (
     VOCAB,
     UnsupportedModelError,
     count,
-    optional,
     part,
 )
 from models.hf_quantization import Stored, stored
 from models.hf_towers import tower
+from models.hf_understood import MEASURE, alike, understood
 from models.memory.weights import HALF
 from models.weights import CacheLayers, DecoderArchitecture, EncoderArchitecture, Quantization, Tower
 
@@ -49,7 +39,6 @@ _SENSES = (
 )
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config")
 _DTYPES = {"float32", "float16", "bfloat16"}
-_MEASURE = 'vllm serve MODEL --max-num-seqs 8   # its line "Available KV cache memory" says what no model here can'
 _LANGUAGE_ONLY = "without its encoder of images or sound: start vLLM with --language-model-only"
 
 
@@ -128,9 +117,10 @@ def parse_config(
         notes += (f"judged as a {like}, on your word",)
     if named in ENCODERS:
         return _sized(_encoder(text, named), files, dtype, notes)
-    _known(named, text, nested)
-    _understood(text, named)
-    return _sized(decoder(text, named, files, front), files, dtype, notes)
+    _known(named, text, nested, files)
+    understood(text, named)
+    arch = decoder(text, named, files, front)
+    return _sized(_both_ways(arch) if _looks_back_and_ahead(text) else arch, files, dtype, notes)
 
 
 def _text_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -181,7 +171,7 @@ def _front(
     if family in TEXT_OF and not isinstance(config.get("vision_config"), dict):
         return None  # the text model alone
     audio = next((name for name in ("audio_config", "sound_config") if config.get(name)), None)
-    if family not in TEXT_OF or audio:
+    if family not in TEXT_OF or (audio and family not in WITH_SOUND):
         where = f"nests its language model in '{nested}'" if nested else f"has '{senses}' beside its language model"
         raise UnsupportedModelError(
             f"this config (model_type '{family or 'unnamed'}') {where}, and the memory model knows no encoder of "
@@ -192,7 +182,24 @@ def _front(
     return tower(config, family, count(text, HIDDEN))
 
 
-def _known(family: str, text: Mapping[str, Any], nested: str | None) -> None:
+def _looks_back_and_ahead(text: Mapping[str, Any]) -> bool:
+    """Whether attention goes both ways in a decoder's tensors: an embedding model, which keeps no KV cache."""
+    return text.get("is_causal") is False or text.get("use_bidirectional_attention") in (True, "all")
+
+
+def _both_ways(arch: DecoderArchitecture) -> EncoderArchitecture:
+    return EncoderArchitecture(
+        parameters=arch.parameters,
+        layers=arch.layers,
+        heads=arch.heads,
+        hidden=arch.hidden,
+        ffn=arch.ffn,
+        vocab=arch.vocab,
+        max_positions=arch.max_positions,
+    )
+
+
+def _known(family: str, text: Mapping[str, Any], nested: str | None, files: Stored) -> None:
     if family in DECODERS:
         return
     if not family and not any(text.get(name) for name in LAYERS):
@@ -204,43 +211,14 @@ def _known(family: str, text: Mapping[str, Any], nested: str | None) -> None:
     what = f"model_type '{family}'{where}" if family else f"a config without model_type{where}"
     names = next((str(name) for name in cast("list[object]", text.get("architectures") or [])), "")
     of = f" ({names})" if names and isinstance(text.get("architectures"), list) else ""
+    near = alike(text, family, files)
+    if near is None:
+        raise UnsupportedModelError(f"{what}{of} is none that the memory model knows, nor like one; {MEASURE}")
     raise UnsupportedModelError(
         f"{what}{of} is none that the memory model knows; if its layers are those of a model it knows, give --like "
-        "with that one's model_type, as in --like llama",
-        {"--like": "llama"},
+        f"with that one's model_type, as in --like {near}",
+        {"--like": near},
     )
-
-
-def _understood(config: Mapping[str, Any], family: str) -> None:
-    """Refuse what a family does not have, whatever it calls itself."""
-
-    def refuse(what: str) -> UnsupportedModelError:
-        return UnsupportedModelError(
-            f"{what}, which the memory model does not know of model_type '{family}'; {_MEASURE}"
-        )
-
-    experts = next((k for k in EXPERTS if optional(config, k) > 1), None)
-    if experts and family not in MIXTURES:
-        raise refuse(f"this is a mixture of experts ({experts} {config[experts]})")
-    if config.get("kv_lora_rank") and family not in WITH_LATENT:
-        raise refuse(f"this model compresses its KV cache (MLA, kv_lora_rank {config['kv_lora_rank']})")
-    if config.get("is_encoder_decoder"):
-        raise refuse("this is an encoder-decoder")
-    layers = config.get("layer_types")
-    kinds = {str(kind) for kind in cast("list[object]", layers)} if isinstance(layers, list) else set[str]()
-    known = {"full_attention", "sliding_attention", "attention"}
-    if family in STATEFUL:
-        known.add("linear_attention")
-    if foreign := sorted(kinds - known):
-        raise refuse(f"this model has layers of another kind ({', '.join(foreign)})")
-    if family not in STATEFUL:
-        linear = [k for k in config if k == "full_attention_interval" or k.startswith("linear_")]
-        linear = [k for k in linear if config[k]]
-        if linear:
-            raise refuse(f"this model has layers of linear attention ({', '.join(sorted(linear)[:3])})")
-    state = next((k for k in ("state_size", "mamba_d_state", "ssm_cfg", "ssm_state_size") if config.get(k)), None)
-    if state:
-        raise refuse(f"this model has state-space layers ({state})")
 
 
 def _encoder(config: Mapping[str, Any], family: str) -> EncoderArchitecture:
@@ -292,7 +270,7 @@ def _whisper(config: Mapping[str, Any]) -> DecoderArchitecture:
             CacheLayers.model_validate({"attention": "cross", "window": frames, **alike}),
         ),
         tower=Tower(
-            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=2 * hidden + 2 * encoder_ffn
+            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=2 * hidden, split=2 * encoder_ffn
         ),
         rotary_tables=0,
     )

@@ -57,6 +57,20 @@ class Stored:
         return any(_matches(pattern, prefix + name) for pattern in self.ignored for prefix in _PREFIXES)
 
 
+# Patterns that take a regular expression longer than a model's names deserve: groups repeated that repeat themselves,
+# and more than a few open repetitions.
+_NESTED = re.compile(r"\((?:[^()]*[*+}][^()]*)\)\s*[*+{]")
+_REPETITION = re.compile(r"(?<!\\)[*+{]")
+_MOST_REPETITIONS, _LONGEST_PATTERN, _MOST_PATTERNS = 4, 5000, 10_000
+
+
+def _slow(pattern: str) -> bool:
+    if not pattern.startswith("re:"):
+        return False
+    repeated = len(_REPETITION.findall(pattern)) > _MOST_REPETITIONS
+    return len(pattern) > _LONGEST_PATTERN or repeated or _NESTED.search(pattern) is not None
+
+
 def _matches(pattern: str, name: str) -> bool:
     if pattern.startswith("re:"):
         try:
@@ -81,6 +95,12 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
         return Stored()
     method = str(found.get("quant_method", "")).lower()
     ignored = tuple(name for key in _IGNORED for name in words(found, key))
+    if len(ignored) > _MOST_PATTERNS or any(_slow(pattern) for pattern in ignored):
+        raise UnsupportedModelError(
+            "the names of what this model's files leave in half precision take too long to match; give the size of "
+            "the files with --quantization and --weights-bytes",
+            {"--quantization": _declared(found).value},
+        )
     if method == "compressed-tensors" or (not method and "config_groups" in found):
         return _compressed(found, ignored)
     algorithm = ""
@@ -93,6 +113,11 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
         return Stored(Quantization.INT8, 1.0, ignored)
     integer = known in (Quantization.AWQ, Quantization.GPTQ)
     return Stored(known, _integer_bytes(found) if integer else _float_bytes(known), ignored)
+
+
+def _declared(found: Mapping[str, Any]) -> Quantization:
+    """The method that a config names, or the nearest one."""
+    return _METHODS.get(str(found.get("quant_method", "")).lower(), Quantization.AWQ)
 
 
 def _unknown(method: str, found: Mapping[str, Any]) -> UnsupportedModelError:

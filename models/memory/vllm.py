@@ -7,13 +7,14 @@ real logs: docs/memory.md. All figures are per GPU unless the name says otherwis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.facts import GIB
 from models.memory.gpus import check_card, needs_flashinfer
 from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_token_bytes
 from models.memory.peaks import (
+    contexts_of_items,
     forward_peak_gib,
     profiled_sampler_bytes,
     sampler_peak_gib,
@@ -62,6 +63,7 @@ class Knobs:
     max_lora_rank: int = 16
     speculation: Speculation | None = None
     language_only: bool = False  # --language-model-only: no encoder of images
+    videos: bool = True  # --limit-mm-per-prompt '{"video": 0}' takes none, and profiles with images alone
     prefix_caching: bool | None = None  # None: as the version does where layers have a state, the only ones it costs
 
     @property
@@ -112,6 +114,7 @@ _GRAPH_MIB_PER_LAYER = 7 / 32
 _LEAST_STATE_GRAPHS_GIB = 0.35
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
+_BLACKWELL_CONSUMER = 12  # compute capability of RTX 50 and RTX PRO cards
 # Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
 _VERDICT_GIB = 0.25
 
@@ -227,6 +230,8 @@ def gpu_fit(
     weights += lora_gib(arch, knobs) + draft_gib(arch, knobs, quantization)
     communicators = 0.0 if tp == 1 else _TP_NVLINK_GIB if gpu_gib >= _LARGE_GPU_GIB else _TP_GIB
     non_torch = version.non_torch_gib + communicators
+    if arch.states is not None and capability is not None and capability[0] == _BLACKWELL_CONSUMER:
+        non_torch += version.state_kernels_gib
     activation = activation_gib(arch, knobs, quantization, version)
     captured = cuda_graph_gib(arch, knobs, version)
     second = version.second_runner(arch, quantization)
@@ -239,12 +244,17 @@ def gpu_fit(
         version,
         quantization,
         left_gib=gpu_gib - budget,
-        activation_gib=activation,
+        activation_gib=decoder_peak_gib(arch, knobs, quantization, version),
+        reserved_gib=activation,
         graphs_gib=captured,
         communicators_gib=communicators,
         flashinfer=capability is not None and needs_flashinfer(capability),
     )
-    longest = layout.longest(kv - _VERDICT_GIB, arch.max_positions)
+    longest = 0
+    for most in contexts_of_items(arch, knobs, version):
+        # A shorter context profiles with a shorter video, which leaves the KV cache more.
+        shorter = activation_gib(arch, replace(knobs, max_model_len=most), quantization, version)
+        longest = max(longest, layout.longest(kv + activation - shorter - _VERDICT_GIB, most))
     free = budget <= gpu_gib - CONTEXT_GIB
     fits = free and longest >= requested and beside.starts
     return GpuFit(
@@ -274,9 +284,16 @@ def activation_gib(
     arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion = DEFAULT_VERSION
 ) -> float:
     """The higher of the profiling run's peaks: encoder, forward pass beside the encoder's output, sampler."""
-    beside = tower_output_gib(arch, knobs)
+    beside = tower_output_gib(arch, knobs, version)
+    return max(tower_peak_gib(arch, knobs, version), beside + decoder_peak_gib(arch, knobs, quantization, version))
+
+
+def decoder_peak_gib(
+    arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion = DEFAULT_VERSION
+) -> float:
+    """The higher of the profiling run's peaks without an encoder: forward pass and sampler."""
     sampler = sampler_peak_gib(arch, knobs, profiled_sampler_bytes(arch, quantization, version))
-    return max(tower_peak_gib(arch, knobs, version), beside + max(forward_peak_gib(arch, knobs, quantization), sampler))
+    return max(forward_peak_gib(arch, knobs, quantization), sampler)
 
 
 def _reason(

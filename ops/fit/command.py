@@ -34,6 +34,7 @@ from models.memory.weights import disk_bytes
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from ops.errors import OpsError
 from ops.fit import speed
+from ops.fit.limits import per_prompt, videos
 from ops.fit.profiles import TO_COPY, profile_lines, profiles_here
 from ops.wrapping import folded, width
 from stacks.problems import Problem, did_you_mean, nearest
@@ -95,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="costs where layers keep a state; default: as the version does",
     )
     flags.add_argument("--language-model-only", action="store_true", help="without an encoder of images or sound")
+    flags.add_argument("--limit-mm-per-prompt", type=per_prompt, metavar="JSON", help='without videos: {"video": 0}')
     speed.add_arguments(parser, _positive)
     parser.add_argument("--vllm", metavar="VERSION", help="default: the catalog's, 0.23.0")
     parser.add_argument("--machine", choices=list(_MACHINES), help="default: the smallest that holds it")
@@ -256,6 +258,7 @@ def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str
         "--speculative-method": args.speculative_method,
         "--num-speculative-tokens": args.num_speculative_tokens,
         "--draft-config": args.draft_config,
+        "--limit-mm-per-prompt": args.limit_mm_per_prompt,
         "--prompt-tokens": args.prompt_tokens,
         "--output-tokens": args.output_tokens,
         "--profiles": args.profiles,
@@ -295,7 +298,13 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
     named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
     given |= {name: value for name, value in named.items() if value is not None}
-    return replace(knobs, **given, speculation=_speculation(args, subject), language_only=args.language_model_only)
+    return replace(
+        knobs,
+        **given,
+        speculation=_speculation(args, subject),
+        language_only=args.language_model_only,
+        videos=videos(args.limit_mm_per_prompt),
+    )
 
 
 def _speculation(args: argparse.Namespace, subject: _Subject) -> Speculation | None:

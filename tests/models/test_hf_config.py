@@ -112,10 +112,10 @@ def test_a_multimodal_config_whose_text_model_lies_flat_is_refused_too(part: str
 
 def test_images_and_sound_together_are_refused_where_only_images_are_known() -> None:
     with pytest.raises(UnsupportedModelError, match="sound"):
-        parse_config(CONFIGS["gemma-4-26B-A4B"] | {"audio_config": {"hidden_size": 1024}})
+        parse_config(CONFIGS["Qwen3.5-4B"] | {"audio_config": {"hidden_size": 1024}})
 
 
-@pytest.mark.parametrize("family", ["", "mamba", "llama4_text", "phi3small", "jamba", "t5", "gemma3n_text"])
+@pytest.mark.parametrize("family", ["", "mamba", "jamba", "t5", "some_moe_that_is_none"])
 def test_a_family_that_nobody_knows_is_refused_and_judged_as_another_on_the_user_s_word(family: str) -> None:
     config = LLAMA | {"model_type": family, "architectures": ["SomeForCausalLM"]}
     with pytest.raises(UnsupportedModelError, match="--like llama") as refused:

@@ -34,23 +34,20 @@ from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.catalog import CATALOG
 from tests.models.hf_configs import CONFIGS
+from tests.models.vllm_caches import CACHES, WEIGHTS, CacheLog, WeightLog
+from tests.models.vllm_log import Log
 from tests.models.vllm_logs import (
     ARCHITECTURES,
-    CACHES,
-    DEATHS,
     LOGS,
-    NEW_LOGS,
-    WEIGHTS,
-    CacheLog,
-    Log,
-    WeightLog,
     architecture,
     capability,
     error,
     file_bytes,
     predict,
+    summary,
     table,
 )
+from tests.models.vllm_new_logs import DEATHS, NEW_LOGS, REFUSED
 from tests.support import needs
 
 QWEN_7B = ARCHITECTURES["Qwen2.5-7B"]
@@ -67,18 +64,20 @@ def fit_7b(knobs: Knobs = KNOBS, gpu_gib: float = 22.03, q: Quantization = Quant
 # --- against real logs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("log", [*LOGS, *NEW_LOGS], ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
-def test_no_predicted_kv_cache_is_more_than_10_percent_off_its_log(log: Log) -> None:
-    assert abs(error(log)) < 0.10
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
+def test_no_predicted_kv_cache_of_a_dense_decoder_is_more_than_8_percent_off_its_log(log: Log) -> None:
+    assert abs(error(log)) < 0.08
 
 
-def test_the_median_error_against_the_logs_is_under_2_percent() -> None:
-    assert statistics.median(abs(error(log)) for log in LOGS) < 0.02
+@pytest.mark.parametrize("log", NEW_LOGS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
+def test_no_predicted_kv_cache_of_another_architecture_is_more_than_12_percent_off_its_log(log: Log) -> None:
+    assert abs(error(log)) < 0.12
 
 
-def test_the_median_error_of_the_new_architectures_is_under_3_percent_held_out_or_not() -> None:
-    assert statistics.median(abs(error(log)) for log in NEW_LOGS) < 0.03
-    assert max(abs(error(log)) for log in NEW_LOGS if log.held_out) < 0.06
+@pytest.mark.parametrize("trial", [False, True], ids=["calibration", "trial"])
+def test_the_median_error_is_under_2_percent_in_calibration_and_on_trial(trial: bool) -> None:
+    for logs in (LOGS, NEW_LOGS):
+        assert statistics.median(abs(error(log)) for log in logs if log.trial is trial) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -108,11 +107,13 @@ def test_a_logged_cache_holds_the_tokens_that_its_groups_and_pages_say(log: Cach
     assert low <= log.tokens <= high
 
 
-@pytest.mark.parametrize("log", [log for log in LOGS if not log.starts], ids=lambda log: log.source)
+@pytest.mark.parametrize(
+    "log", [log for log in (*LOGS, *NEW_LOGS, *REFUSED) if not log.starts], ids=lambda log: log.source
+)
 def test_what_vllm_refused_is_never_said_to_fit(log: Log) -> None:
     assert not predict(log).fits
-    # Nor when nobody says which version it is, unless that one was another engine.
-    if vllm_version(log.version) is not vllm_version("0.1"):
+    # Nor when nobody says which version it is, unless that one was another engine, or had a fault of its own.
+    if vllm_version(log.version) is not vllm_version("0.1") and log not in REFUSED:
         assert not predict(replace(log, version="0.23.0")).fits
 
 
@@ -130,7 +131,9 @@ def test_weights_on_the_gpu_are_within_3_percent_of_the_log(log: WeightLog) -> N
 
 
 def test_the_documentation_shows_the_errors_of_this_model() -> None:
-    assert table() in DOCS.read_text(encoding="utf-8"), "run: python -m tests.models.vllm_logs, into docs/memory.md"
+    docs = DOCS.read_text(encoding="utf-8")
+    assert table() in docs, "run: python -m tests.models.vllm_logs, into docs/memory.md"
+    assert summary() in docs, "run: python -m tests.models.vllm_logs, into docs/memory.md"
 
 
 @pytest.mark.parametrize("log", DEATHS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
