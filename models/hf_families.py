@@ -327,4 +327,6 @@ def _prediction_head(config: Mapping[str, Any], family: str, arch: DecoderArchit
     mlp = (
         3 * arch.hidden * (experts.count * experts.ffn + experts.shared_ffn) if experts else 3 * arch.hidden * arch.ffn
     )
-    return number * (attention + mlp + 2 * arch.hidden * arch.hidden)
+    # DeepSeek's and GLM's files hold the embedding and the lm_head again beside it.
+    copies = 2 * arch.vocab * arch.hidden if family in WITH_LATENT or family == "glm4_moe" else 0
+    return number * (attention + mlp + 2 * arch.hidden * arch.hidden + copies)

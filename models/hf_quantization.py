@@ -57,18 +57,31 @@ class Stored:
         return any(_matches(pattern, prefix + name) for pattern in self.ignored for prefix in _PREFIXES)
 
 
-# Patterns that take a regular expression longer than a model's names deserve: groups repeated that repeat themselves,
-# and more than a few open repetitions.
-_NESTED = re.compile(r"\((?:[^()]*[*+}][^()]*)\)\s*[*+{]")
-_REPETITION = re.compile(r"(?<!\\)[*+{]")
+# A pattern of a checkpoint that nobody knows may take a regular expression years: repeated groups that repeat or choose
+# themselves, and many open repetitions after each other.
 _MOST_REPETITIONS, _LONGEST_PATTERN, _MOST_PATTERNS = 4, 5000, 10_000
+_REPEATS = frozenset("*+{")
 
 
 def _slow(pattern: str) -> bool:
+    """Whether matching a pattern may take much longer than the name is long."""
     if not pattern.startswith("re:"):
         return False
-    repeated = len(_REPETITION.findall(pattern)) > _MOST_REPETITIONS
-    return len(pattern) > _LONGEST_PATTERN or repeated or _NESTED.search(pattern) is not None
+    plain = re.sub(r"\\.|\[[^\]]*\]", "x", pattern[3:])  # escaped characters and classes repeat nothing
+    if len(plain) > _LONGEST_PATTERN or sum(letter in _REPEATS for letter in plain) > _MOST_REPETITIONS:
+        return True
+    open_groups = [False]  # of each open group, whether it repeats or chooses
+    for letter, following in zip(plain, plain[1:] + " ", strict=True):
+        if letter == "(":
+            open_groups.append(False)
+        elif letter == ")" and len(open_groups) > 1:
+            varies = open_groups.pop()
+            if varies and following in _REPEATS:
+                return True
+            open_groups[-1] |= varies or following in _REPEATS
+        elif letter == "|" or letter in _REPEATS:
+            open_groups[-1] = True
+    return False
 
 
 def _matches(pattern: str, name: str) -> bool:
