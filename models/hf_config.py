@@ -51,6 +51,7 @@ class HfModel:
     dtype: str  # of the files
     weights_bytes: int | None  # size of the files; None: the config does not tell
     notes: tuple[str, ...] = ()  # what the estimate leaves out
+    lowest: tuple[int, int] = (0, 0)  # compute capability that its way of storing weights needs
 
     @property
     def size_known(self) -> bool:
@@ -147,21 +148,19 @@ def _sized(
     """With the size of the files, where the config tells it."""
     if isinstance(arch, EncoderArchitecture):
         size = arch.parameters * (4 if dtype == "float32" else HALF)
-        return HfModel(
-            arch, files.quantization, dtype, size if files.quantization is Quantization.NONE else None, notes
-        )
+        known = size if files.quantization is Quantization.NONE else None
+        return HfModel(arch, files.quantization, dtype, known, notes)
     front = arch.tower.parameters if arch.tower else 0
     total = arch.parameters + front + arch.unloaded
     if files.quantization is Quantization.NONE:
         return HfModel(arch, files.quantization, dtype, total * (4 if dtype == "float32" else HALF), notes)
     if files.weight_bytes is None:
-        return HfModel(arch, files.quantization, dtype, None, notes)
+        return HfModel(arch, files.quantization, dtype, None, notes, files.lowest)
     small = arch.linear or 0
     # Quantisers of AWQ and GPTQ write lm_head apart even where the model ties it.
     apart = arch.vocab * arch.hidden if arch.tied and files.quantization in (Quantization.AWQ, Quantization.GPTQ) else 0
-    return HfModel(
-        arch, files.quantization, dtype, int(small * files.weight_bytes) + (total - small + apart) * HALF, notes
-    )
+    size = int(small * files.weight_bytes) + (total - small + apart) * HALF
+    return HfModel(arch, files.quantization, dtype, size, notes, files.lowest)
 
 
 def _front(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -31,6 +31,8 @@ _METHODS = {
     "gguf": Quantization.GGUF,
 }
 _ALGORITHMS = {"NVFP4": Quantization.NVFP4, "FP8": Quantization.FP8}  # of modelopt
+# `get_min_capability` of the schemes of compressed-tensors and of ModelOpt's FP8, which has no weight-only kernel.
+_COMPRESSED, _MODELOPT_FP8 = (7, 5), (8, 9)
 _IGNORED = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
 # Names that one matrix goes by in checkpoints of text models and of what is built around them.
 _PREFIXES = ("model.layers.", "model.language_model.layers.", "language_model.model.layers.", "language_model.layers.")
@@ -44,6 +46,7 @@ class Stored:
     quantization: Quantization = Quantization.NONE
     weight_bytes: float | None = 2.0  # of one quantised weight, scales included; None: nobody can tell
     ignored: tuple[str, ...] = ()  # names and patterns of the matrices left in half precision
+    lowest: tuple[int, int] = (0, 0)  # compute capability that this way of storing needs, beyond its quantisation's
 
     def share(self, module: str, layers: int) -> float:
         """Share of the layers whose `module` ("self_attn.q_proj") is quantised."""
@@ -115,7 +118,7 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
             {"--quantization": _declared(found).value},
         )
     if method == "compressed-tensors" or (not method and "config_groups" in found):
-        return _compressed(found, ignored)
+        return replace(_compressed(found, ignored), lowest=_COMPRESSED)
     algorithm = ""
     if method.startswith("modelopt"):
         algorithm = str(found.get("quant_algo") or (part(found, "quantization") or {}).get("quant_algo") or "").upper()
@@ -125,7 +128,8 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
     if known is Quantization.BITSANDBYTES and not found.get("load_in_4bit", True):
         return Stored(Quantization.INT8, 1.0, ignored)
     integer = known in (Quantization.AWQ, Quantization.GPTQ)
-    return Stored(known, _integer_bytes(found) if integer else _float_bytes(known), ignored)
+    lowest = _MODELOPT_FP8 if algorithm and known is Quantization.FP8 else (0, 0)
+    return Stored(known, _integer_bytes(found) if integer else _float_bytes(known), ignored, lowest)
 
 
 def _declared(found: Mapping[str, Any]) -> Quantization:

@@ -323,7 +323,10 @@ def _reason(
 def check_knobs(arch: DecoderArchitecture, knobs: Knobs) -> None:
     """Raise ValueError with the remedy for flags that vLLM refuses whatever the memory."""
     if not 0 < knobs.utilization <= 1:
-        raise ValueError(f"utilization {knobs.utilization:g} is no share of a GPU; give one above 0 and up to 1")
+        raise ValueError(
+            f"utilization {knobs.utilization:g} is no share of a GPU; give --utilization 0.9 or another above 0 "
+            "and up to 1"
+        )
     for name in ("max_num_seqs", "max_num_batched_tokens", "tensor_parallel"):
         if getattr(knobs, name) < 1:
             raise ValueError(f"{name} is {getattr(knobs, name)}; give at least 1")

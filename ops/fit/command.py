@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import re
 import reprlib
 import shlex
 import sys
@@ -23,7 +24,7 @@ from models.facts import GIB, Throughput
 from models.hf_config import HfModel, UnsupportedModelError, read_config
 from models.hf_families import DECODERS, ENCODERS
 from models.machines import G2_MACHINES, SYSTEM_MACHINES, Machine
-from models.memory.gpus import CARDS
+from models.memory.gpus import CARDS, check_method
 from models.memory.host import disk_gib, vllm_host_memory
 from models.memory.llama_cpp import gguf_memory
 from models.memory.remedies import remedies
@@ -110,9 +111,24 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         # Of models/, which knows no commands: its text is the fact, "; " and what to give instead.
         fact, _, instead = str(error).partition("; ")
-        raise OpsError(fact, instead or "ops fit --help") from error
+        raise OpsError(fact, _typed(args, instead) or "ops fit --help") from error
     sys.stdout.write((json.dumps(answer.json, indent=2) if args.format == "json" else _on_screen(answer.text)) + "\n")
     return _FITS if answer.fits else _DOES_NOT
+
+
+_FLAG = re.compile(r"give (?:at most )?(--[a-z-]+) ([a-z0-9.]+)\b")
+
+
+def _typed(args: argparse.Namespace, instead: str) -> str:
+    """What to give instead as this command with it, where it names a flag of this command and a value."""
+    named = _FLAG.match(instead)
+    if named is None or not hasattr(args, named[1].removeprefix("--").replace("-", "_")):
+        return instead
+    changes: dict[str, str | None] = {named[1]: named[2]}
+    if named[1] == "--gpu":
+        changes |= {"--gpu-memory-gib": None, "--dtype": None}
+    rest = instead[named.end() :].strip(" ;,")
+    return _command(args, changes) + (f"   # {rest}" if rest else "")
 
 
 def _on_screen(text: str) -> str:
@@ -131,6 +147,7 @@ class _Subject:
     weights_bytes: int
     dtype: str
     notes: tuple[str, ...] = ()
+    lowest: tuple[int, int] = (0, 0)  # compute capability that its way of storing weights needs
     flags: Mapping[str, int | float | bool | str] = field(default_factory=dict[str, "int | float | bool | str"])
     sizing: Sizing | None = None  # of a catalog entry: its engine's; None: what the architecture suggests
     stated_gib: float | None = None  # host memory, where an engine states it and no model of memory computes it
@@ -208,7 +225,7 @@ def _from_config(args: argparse.Namespace) -> _Subject:
             f"{_command(args, {})} --weights-bytes N   # the sum of its weight files",
         )
     name = args.config.name if args.config.is_dir() else str(args.config)
-    return _Subject(name, model.architecture, model.quantization, size, model.dtype, model.notes)
+    return _Subject(name, model.architecture, model.quantization, size, model.dtype, model.notes, model.lowest)
 
 
 def _read(args: argparse.Namespace, path: Path, given: Quantization | None = None) -> HfModel:
@@ -347,6 +364,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
     served_dtype = {"half": "float16", "auto": None}.get(args.dtype, args.dtype)
     if args.machine and (args.gpu_memory_gib or gpu != "l4"):
         raise OpsError(f"--machine {args.machine} has no such GPU", _command(args, {"--machine": None}))
+    if capability is not None:
+        check_method(capability, subject.lowest, "the way these weights are stored needs")
     version = _version(args, subject)
     knobs = _knobs(args, subject, gpu_gib, version)
 
@@ -382,6 +401,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
             served_dtype=served_dtype,
         ):
             flags: dict[str, str | None] = {**remedy.flags}
+            if CARDS[remedy.flags.get("--gpu", "h100")].capability < subject.lowest:
+                continue
             if "--gpu" in flags:
                 flags["--gpu-memory-gib"] = None
             if not flags.keys().isdisjoint({"--gpu", "--tensor-parallel"}):

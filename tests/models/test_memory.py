@@ -364,6 +364,78 @@ def test_an_fp8_cache_holds_twice_the_tokens_and_adapters_and_drafts_take_their_
     assert fit_7b(replace(KNOBS, speculation=Speculation("ngram", 3))).kv_cache_tokens <= plain.kv_cache_tokens
 
 
+def _qwen_vl(context: int, version: str = "0.23", name: str = "Qwen2.5-VL-7B", **changes: Any) -> GpuFit:
+    knobs = replace(Knobs(context, 256, 2048, 0.9), **changes)
+    model = parse_config(CONFIGS[name])
+    assert isinstance(model.architecture, DecoderArchitecture)
+    return gpu_fit(
+        model.architecture,
+        quantization=model.quantization,
+        weights_bytes=model.weights_bytes,
+        gpu_gib=79.15,
+        knobs=knobs,
+        version=vllm_version(version),
+    )
+
+
+def test_the_longest_video_of_the_context_is_profiled_unless_prompts_have_none() -> None:
+    one_image = _qwen_vl(8192)
+    longest = _qwen_vl(128_000)
+    assert longest.activation_gib == pytest.approx(7 * one_image.activation_gib, rel=0.01)  # 14 frames, two an image
+    assert _qwen_vl(65_536).activation_gib == pytest.approx(4 * one_image.activation_gib, rel=0.01)
+    assert _qwen_vl(128_000, videos=False).activation_gib == one_image.activation_gib
+    assert _qwen_vl(128_000, "0.9").activation_gib == pytest.approx(6 * one_image.activation_gib, rel=0.01)
+
+
+def test_a_shorter_context_is_offered_where_its_shorter_video_makes_the_room() -> None:
+    model = parse_config(CONFIGS["Qwen2.5-VL-7B"])
+    assert isinstance(model.architecture, DecoderArchitecture)
+    knobs = Knobs(None, 256, 2048, 0.92)
+    found = remedies(
+        model.architecture,
+        quantization=model.quantization,
+        weights_bytes=model.weights_bytes,
+        gpu_gib=22.03,
+        knobs=knobs,
+    )
+    shorter = next(remedy for remedy in found if "--max-model-len" in remedy.flags)
+    assert 16_384 < int(shorter.flags["--max-model-len"]) < 32_768
+    assert shorter.fit.fits
+
+
+def test_several_gpus_share_the_encoder_s_mlp_and_older_versions_keep_room_for_announced_videos() -> None:
+    one, four = (_qwen_vl(8192, name="Qwen3-VL-30B-A3B", tensor_parallel=tp) for tp in (1, 4))
+    assert four.activation_gib < one.activation_gib
+    announced = _qwen_vl(8192, "0.11", "Qwen3-VL-30B-A3B").activation_gib
+    without = _qwen_vl(8192, "0.11", "Qwen3-VL-30B-A3B", videos=False).activation_gib
+    assert announced - without > 1.5
+
+
+def test_what_is_reserved_for_an_encoder_is_there_while_graphs_are_captured() -> None:
+    fit = _qwen_vl(128_000)
+    assert fit.startup.left_gib > 79.15 * 0.1 + 10
+
+
+def test_kernels_of_layers_with_a_state_cost_more_on_one_kind_of_card_in_some_versions() -> None:
+    arch = parse_config(CONFIGS["Qwen3.5-4B"]).architecture
+    assert isinstance(arch, DecoderArchitecture)
+
+    def non_torch(version: str, capability: tuple[int, int]) -> float:
+        fit = gpu_fit(
+            arch,
+            quantization=Quantization.NONE,
+            weights_bytes=None,
+            gpu_gib=31.36,
+            knobs=KNOBS,
+            version=vllm_version(version),
+            capability=capability,
+        )
+        return fit.non_torch_gib
+
+    assert non_torch("0.19", (12, 0)) > non_torch("0.19", (8, 9)) + 3
+    assert non_torch("0.23", (12, 0)) == non_torch("0.23", (8, 9))
+
+
 def test_a_tied_lm_head_that_the_files_store_apart_is_loaded_once() -> None:
     arch = parse_config(CONFIGS["Qwen3-0.6B"]).architecture
     assert isinstance(arch, DecoderArchitecture)
