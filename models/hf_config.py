@@ -76,12 +76,21 @@ def read_config(
         raise ValueError(f"{file} is no JSON; download the model's config.json again") from None
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds no JSON object; give a model's config.json")
+    config = _modelopt(file.with_name("hf_quant_config.json")) | cast("dict[str, Any]", config)
     try:
-        return parse_config(
-            cast("dict[str, Any]", config), quantization=quantization, like=like, language_only=language_only
-        )
+        return parse_config(config, quantization=quantization, like=like, language_only=language_only)
     except RecursionError:
         raise ValueError(f"{file} nests too deep; download the model's config.json again") from None
+
+
+def _modelopt(file: Path) -> dict[str, Any]:
+    """What ModelOpt says of the weights in a file of its own, beside the configs of older checkpoints."""
+    try:
+        found: object = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    said = part(cast("dict[str, Any]", found), "quantization") if isinstance(found, dict) else None
+    return {"quantization_config": {"quant_method": "modelopt", **said}} if said else {}
 
 
 def parse_config(

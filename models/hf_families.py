@@ -258,9 +258,11 @@ def _counted(
         beside += experts.layers * experts.count * hidden
         if family == "gpt_oss":
             beside += experts.layers * experts.count * (2 * experts.ffn + hidden)
+    tables = 0
     if family in _GEMMA4:
         per_layer = optional(config, "hidden_size_per_layer_input")
-        beside += per_layer * layers * (optional(config, "vocab_size_per_layer_input") + 2 * hidden)
+        tables = per_layer * layers * optional(config, "vocab_size_per_layer_input")
+        beside += tables + per_layer * layers * 2 * hidden
     linear = sum(parameters * files.share(module, layers) for module, parameters in matrices.items())
     if files.quantization is Quantization.MXFP4 and family == "gpt_oss":
         linear = matrices.get("mlp.experts.0.gate_proj", 0)
@@ -269,6 +271,7 @@ def _counted(
         update={
             "parameters": sum(matrices.values()) + beside + embeddings,
             "linear": int(linear) if files.quantization is not Quantization.NONE else sum(matrices.values()),
+            "looked_up": tables,
             "unloaded": _prediction_head(config, family, arch),
         }
     )

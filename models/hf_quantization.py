@@ -33,6 +33,7 @@ _METHODS = {
 _ALGORITHMS = {"NVFP4": Quantization.NVFP4, "FP8": Quantization.FP8}  # of modelopt
 # `get_min_capability` of the schemes of compressed-tensors and of ModelOpt's FP8, which has no weight-only kernel.
 _COMPRESSED, _MODELOPT_FP8 = (7, 5), (8, 9)
+_NO_KERNEL = frozenset({"exl2", "exl3", "eetq", "quanto", "higgs", "vptq", "spqr", "quip"})
 _IGNORED = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
 # Names that one matrix goes by in checkpoints of text models and of what is built around them.
 _PREFIXES = ("model.layers.", "model.language_model.layers.", "language_model.model.layers.", "language_model.layers.")
@@ -104,6 +105,12 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
     Raises UnsupportedModelError for a method that the memory model does not know.
     """
     found = part(config, "quantization_config", "compression_config")
+    unserved = _unserved(config, found)
+    if unserved:
+        raise UnsupportedModelError(
+            f"these weights are stored as {unserved} stores them, and vLLM has no kernel for that; "
+            "ops fit --config config.json   # of a repository that has it in half precision, AWQ, GPTQ or FP8"
+        )
     if given is not None:
         # Of a half-precision model: what it would be. Where the config has a method of its own, only the files tell.
         return Stored(given, STORED_BYTES.get(given, 2.0) if found is None and given not in _UNKNOWN else None)
@@ -130,6 +137,16 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
     integer = known in (Quantization.AWQ, Quantization.GPTQ)
     lowest = _MODELOPT_FP8 if algorithm and known is Quantization.FP8 else (0, 0)
     return Stored(known, _integer_bytes(found) if integer else _float_bytes(known), ignored, lowest)
+
+
+def _unserved(config: Mapping[str, Any], found: Mapping[str, Any] | None) -> str | None:
+    """Whose way of storing it is that no version of vLLM serves."""
+    method = str((found or {}).get("quant_method", "")).lower()
+    if method in _NO_KERNEL:
+        return method
+    # MLX names no method, and says the same under another name beside it or in place of it.
+    apple = (found if found and not method else None) or (part(config, "quantization") if not found else None)
+    return "MLX" if apple and "bits" in apple and "group_size" in apple else None
 
 
 def _declared(found: Mapping[str, Any]) -> Quantization:

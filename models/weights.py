@@ -82,6 +82,7 @@ class DecoderArchitecture(Spec):
     states: StateLayers | None = None
     experts: Experts | None = None
     tower: Tower | None = None
+    looked_up: int = 0  # parameters of further tables, of which a token takes a row: loaded, never read whole
     unloaded: int = 0  # parameters in the files that vLLM leaves there: a prediction head that nobody asked for
     rotary_tables: int = 1  # tables of all positions that vLLM keeps
 

@@ -197,6 +197,11 @@ class GpuFit:
     fits: bool
     reason: str
     startup: Startup  # what it takes beside the budget
+    layout: KvLayout  # how the KV cache is cut
+
+    def at_once(self, length: int) -> int:
+        """Requests of so many tokens that the KV cache holds at once."""
+        return int(self.layout.concurrency(self.kv_cache_gib, length))
 
 
 def gpu_fit(
@@ -272,6 +277,7 @@ def gpu_fit(
         fits=fits,
         reason=_reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib),
         startup=beside,
+        layout=layout,
     )
 
 

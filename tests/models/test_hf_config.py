@@ -424,3 +424,27 @@ def test_glm_4_7_flash_is_a_mixture_with_a_latent_cache() -> None:
     assert isinstance(model.architecture, DecoderArchitecture)
     assert [(layers.attention, layers.head_dim) for layers in model.architecture.cache] == [("latent", 576)]
     assert model.weights_bytes == pytest.approx(62.5e9, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"quantization_config": {"quant_method": "exl2", "bits": 4.0}},
+        {"quantization_config": {"group_size": 64, "bits": 4}},
+        {"quantization": {"group_size": 64, "bits": 4}},
+    ],
+    ids=str,
+)
+def test_weights_that_no_version_of_vllm_serves_are_refused_and_never_sized(stored: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedModelError, match="no kernel") as refused:
+        parse_config(LLAMA | stored, quantization=Quantization.AWQ)
+    assert not refused.value.flags
+
+
+def test_what_modelopt_says_in_a_file_of_its_own_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
+    said = {"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(said), encoding="utf-8")
+    assert read_config(tmp_path).quantization is Quantization.NVFP4
+    (tmp_path / "hf_quant_config.json").write_text("[", encoding="utf-8")
+    assert read_config(tmp_path).quantization is Quantization.NONE
