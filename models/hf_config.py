@@ -122,7 +122,7 @@ def parse_config(
         text = {key: value for key, value in text.items() if key not in _SENSES}
     elif nested or senses or family in TEXT_OF:
         front = _front(config, family, text, nested=nested, senses=senses)
-    named = like or TEXT_OF.get(family) or str(text.get("model_type", ""))
+    named = like or _text_family(family, str(text.get("model_type", "")))
     if like:
         notes += (f"judged as a {like}, on your word",)
     if named in ENCODERS:
@@ -131,6 +131,11 @@ def parse_config(
     understood(text, named)
     arch = decoder(text, named, files, front)
     return _sized(_both_ways(arch) if _looks_back_and_ahead(text) else arch, files, dtype, notes)
+
+
+def _text_family(family: str, text: str) -> str:
+    """The language model's family: what it calls itself, or what the whole is known to have."""
+    return text if text in DECODERS and text != family else TEXT_OF.get(family, text)
 
 
 def _text_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -35,9 +35,9 @@ PLAIN = {
 }
 _EXPERTS = {
     *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "qwen3_next", "qwen3_5_moe_text", "qwen3_vl_moe_text"),
-    *("glm4_moe", "glm4_moe_lite", "deepseek_v2", "deepseek_v3"),
+    *("glm4_moe", "glm4_moe_lite", "deepseek_v2", "deepseek_v3", "mistral4"),
 }
-WITH_LATENT = {"deepseek_v2", "deepseek_v3", "glm4_moe_lite"}
+WITH_LATENT = {"deepseek_v2", "deepseek_v3", "glm4_moe_lite", "mistral4"}
 STATEFUL = {"qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"}
 _GEMMA4 = {"gemma4_text"}
 MIXTURES = _EXPERTS | _GEMMA4

@@ -37,5 +37,6 @@ class Log:
     trial: bool = False  # read when every constant had been chosen, and none was chosen for it
     loras: int = 0
     lora_rank: int = 16
+    language_only: bool = False
     dtype: str | None = None  # --dtype, where the card takes no bfloat16
     note: str = ""

@@ -264,6 +264,7 @@ def predict(log: Log) -> GpuFit:
         speculation=log.speculation,
         max_loras=log.loras,
         max_lora_rank=log.lora_rank,
+        language_only=log.language_only,
     )
     return gpu_fit(
         arch,

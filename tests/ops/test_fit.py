@@ -208,9 +208,22 @@ def test_a_video_that_takes_the_cache_is_offered_to_be_left_out(
     assert answer(capsys, *shlex.split(remedy["command"])[2:])[0] == 0
 
 
-_LLAMA = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32}
-_LLAMA |= {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256, "max_position_embeddings": 8192}
-_GEMMA = {"model_type": "gemma3_text", "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26}
+_LLAMA: dict[str, object] = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+    "max_position_embeddings": 8192,
+}
+_GEMMA: dict[str, object] = {
+    "model_type": "gemma3_text",
+    "hidden_size": 1152,
+    "intermediate_size": 6912,
+    "num_hidden_layers": 26,
+}
 _STORED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
 _PACKED = {"config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 128}}}}
 _MODELOPT = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}}
@@ -229,7 +242,6 @@ _MODELOPT = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "
         (_LLAMA | {"quantization_config": _STORED | _PACKED}, ("--gpu", "v100-32gb", "--dtype", "float16")),
         (_LLAMA | _MODELOPT, ("--gpu", "a10g")),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value["model_type"],
 )
 def test_a_refusal_of_flags_gives_the_command_that_is_not_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, model: dict[str, object], words: tuple[str, ...]
