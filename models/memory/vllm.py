@@ -84,14 +84,15 @@ def default_knobs(
     version: VllmVersion = DEFAULT_VERSION,
     max_num_seqs: int | None = None,
     large: bool | None = None,
+    capability: tuple[int, int] | None = None,
 ) -> Knobs:
     """What `vllm serve` takes where no flag is given.
 
     `large` overrides the guess that a GPU of 70 GiB or more is an H100 (an A100 keeps the small defaults).
     """
-    big = gpu_gib >= _LARGE_GPU_GIB if large is None else large
+    big = version.large_defaults and (gpu_gib >= _LARGE_GPU_GIB if large is None else large)
     tokens = version.batched_tokens
-    if tokens is None:
+    if tokens is None or (capability is not None and capability < version.old_engine_below):
         tokens = CHUNK if context > _WHOLE_CONTEXT_LIMIT else max(context, CHUNK)
         seqs = _SEQS
     else:

@@ -311,7 +311,10 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
     arch = subject.architecture
     context = min(args.max_model_len or arch.max_positions, arch.max_positions)
     large = False if (args.gpu or "").startswith("a100") else None
-    knobs = default_knobs(gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large)
+    capability = None if args.gpu_memory_gib else CARDS[args.gpu or "l4"].capability
+    knobs = default_knobs(
+        gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large, capability=capability
+    )
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
     named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
     given |= {name: value for name, value in named.items() if value is not None}

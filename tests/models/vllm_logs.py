@@ -212,6 +212,9 @@ LOGS = (
     Log("index 57908690698", "0.6.5", "Llama-3.1-8B", "A100-80GB", 79.14, 0.90, 54.93),
     Log("vllm#13061", "0.7.2", "R1-Distill-Qwen-14B", "RTX 4090", 23.55, 0.98, None, 81536, tp=2, starts=False),
     Log("index 14319663172", "0.7.3", "Llama-3.1-8B", "A10", 22.07, 0.90, 4.60, 37696, seqs=8, starts=False),
+    Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 444_592),
+    Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 553_216, quantization=FP8),
+    Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 611_248, quantization=GPTQ),
     Log("index 7256429456", "0.11.2", "Qwen2.5-1.5B", "16 GB card", 15.59, 0.60, 5.03, 188512, trial=True),
 )
 
@@ -251,6 +254,7 @@ def predict(log: Log) -> GpuFit:
         version=version,
         max_num_seqs=log.seqs,
         large=log.gpu_gib >= 70 and "A100" not in log.gpu,
+        capability=capability(log),
     )
     knobs = replace(
         knobs,
