@@ -115,6 +115,7 @@ _GRAPH_MIB_PER_LAYER = 7 / 32
 _LEAST_STATE_GRAPHS_GIB = 0.35
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
+_NAMED_GIB = 0.5  # of an encoder's peak: from here on a refusal names it
 _BLACKWELL_CONSUMER = 12  # compute capability of RTX 50 and RTX PRO cards
 # Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
 _VERDICT_GIB = 0.25
@@ -239,6 +240,7 @@ def gpu_fit(
     if arch.states is not None and capability is not None and capability[0] == _BLACKWELL_CONSUMER:
         non_torch += version.state_kernels_gib
     activation = activation_gib(arch, knobs, quantization, version)
+    decoder_peak = decoder_peak_gib(arch, knobs, quantization, version)
     captured = cuda_graph_gib(arch, knobs, version)
     second = version.second_runner(arch, quantization)
     graphs = captured if version.counts_graphs and (not second or version.counts_second_graphs) else 0.0
@@ -250,7 +252,7 @@ def gpu_fit(
         version,
         quantization,
         left_gib=gpu_gib - budget,
-        activation_gib=decoder_peak_gib(arch, knobs, quantization, version),
+        activation_gib=decoder_peak,
         reserved_gib=activation,
         graphs_gib=captured,
         communicators_gib=communicators,
@@ -263,6 +265,9 @@ def gpu_fit(
         longest = max(longest, layout.longest(kv + activation - shorter - _VERDICT_GIB, most))
     free = budget <= gpu_gib - CONTEXT_GIB
     fits = free and longest >= requested and beside.starts
+    reason = _reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib)
+    if not fits and activation > decoder_peak + _NAMED_GIB:
+        reason += f"; {activation - decoder_peak:.2f} GiB are held for its encoder of images, videos or sound"
     return GpuFit(
         total_gib=gpu_gib,
         budget_gib=budget,
@@ -276,7 +281,7 @@ def gpu_fit(
         max_model_len=longest if free and beside.starts else 0,
         concurrency=layout.concurrency(kv, requested),
         fits=fits,
-        reason=_reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib),
+        reason=reason,
         startup=beside,
         layout=layout,
     )

@@ -35,7 +35,7 @@ from models.memory.weights import disk_bytes
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from ops.errors import OpsError
 from ops.fit import speed
-from ops.fit.limits import per_prompt, videos
+from ops.fit.limits import per_prompt, text_only, videos
 from ops.fit.profiles import TO_COPY, profile_lines, profiles_here
 from ops.wrapping import folded, width
 from stacks.problems import Problem, did_you_mean, nearest
@@ -322,7 +322,7 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
         knobs,
         **given,
         speculation=_speculation(args, subject),
-        language_only=args.language_model_only,
+        language_only=args.language_model_only or text_only(args.limit_mm_per_prompt),
         videos=videos(args.limit_mm_per_prompt),
     )
 

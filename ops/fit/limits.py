@@ -29,3 +29,8 @@ def per_prompt(text: str) -> str:
 def videos(text: str | None) -> bool:
     """Whether videos are taken."""
     return text is None or json.loads(text).get("video") != 0
+
+
+def text_only(text: str | None) -> bool:
+    """Whether neither images nor videos are taken, so that vLLM leaves their encoder out."""
+    return text is not None and json.loads(text).get("image") == 0 and not videos(text)

@@ -387,6 +387,11 @@ def test_the_longest_video_of_the_context_is_profiled_unless_prompts_have_none()
     assert _qwen_vl(128_000, "0.9").activation_gib == pytest.approx(6 * one_image.activation_gib, rel=0.01)
 
 
+def test_a_refusal_names_what_the_encoder_s_profiling_holds() -> None:
+    assert "GiB are held for its encoder" in _qwen_vl(128_000, utilization=0.3).reason
+    assert "encoder" not in _qwen_vl(128_000, utilization=0.9).reason
+
+
 def test_a_shorter_context_is_offered_where_its_shorter_video_makes_the_room() -> None:
     model = parse_config(CONFIGS["Qwen2.5-VL-7B"])
     assert isinstance(model.architecture, DecoderArchitecture)

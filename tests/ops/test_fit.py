@@ -208,6 +208,15 @@ def test_a_video_that_takes_the_cache_is_offered_to_be_left_out(
     assert answer(capsys, *shlex.split(remedy["command"])[2:])[0] == 0
 
 
+def test_neither_images_nor_videos_leave_the_encoder_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIGS["Qwen2.5-VL-7B"]), encoding="utf-8")
+    limits = ("--limit-mm-per-prompt", '{"image": 0, "video": 0}')
+    _, without = answer(capsys, "--config", file, "--gpu", "l40s", *limits)
+    _, text = answer(capsys, "--config", file, "--gpu", "l40s", "--language-model-only")
+    assert without["kv_cache_gib"] == text["kv_cache_gib"]
+
+
 _LLAMA: dict[str, object] = {
     "model_type": "llama",
     "hidden_size": 4096,
