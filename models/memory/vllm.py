@@ -236,9 +236,8 @@ def gpu_fit(
     weights = gpu_weights_gib(arch, quantization, weights_bytes, dtype=dtype, tensor_parallel=tp)
     weights += lora_gib(arch, knobs) + draft_gib(arch, knobs, quantization)
     communicators = 0.0 if tp == 1 else _TP_NVLINK_GIB if gpu_gib >= _LARGE_GPU_GIB else _TP_GIB
-    non_torch = version.non_torch_gib + communicators
-    if arch.states is not None and capability is not None and capability[0] == _BLACKWELL_CONSUMER:
-        non_torch += version.state_kernels_gib
+    kernels = version.state_kernels_gib if arch.states and capability and capability[0] == _BLACKWELL_CONSUMER else 0
+    non_torch = version.non_torch_gib + communicators + kernels
     activation = activation_gib(arch, knobs, quantization, version)
     decoder_peak = decoder_peak_gib(arch, knobs, quantization, version)
     captured = cuda_graph_gib(arch, knobs, version)
@@ -258,16 +257,10 @@ def gpu_fit(
         communicators_gib=communicators,
         flashinfer=capability is not None and needs_flashinfer(capability),
     )
-    longest = 0
-    for most in contexts_of_items(arch, knobs, version):
-        # A shorter context profiles with a shorter video, which leaves the KV cache more.
-        shorter = activation_gib(arch, replace(knobs, max_model_len=most), quantization, version)
-        longest = max(longest, layout.longest(kv + activation - shorter - _VERDICT_GIB, most))
+    longest = _longest(arch, layout, knobs, quantization, version, left=kv + activation)
     free = budget <= gpu_gib - CONTEXT_GIB
     fits = free and longest >= requested and beside.starts
     reason = _reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib)
-    if not fits and activation > decoder_peak + _NAMED_GIB:
-        reason += f"; {activation - decoder_peak:.2f} GiB are held for its encoder of images, videos or sound"
     return GpuFit(
         total_gib=gpu_gib,
         budget_gib=budget,
@@ -281,9 +274,30 @@ def gpu_fit(
         max_model_len=longest if free and beside.starts else 0,
         concurrency=layout.concurrency(kv, requested),
         fits=fits,
-        reason=reason,
+        reason=reason if fits else reason + _held(activation - decoder_peak),
         startup=beside,
         layout=layout,
+    )
+
+
+def _longest(
+    arch: DecoderArchitecture,
+    layout: KvLayout,
+    knobs: Knobs,
+    quantization: Quantization,
+    version: VllmVersion,
+    *,
+    left: float,
+) -> int:
+    """The longest context of which one request fits; `left` is for activation and KV cache together.
+
+    A shorter context profiles with a shorter video, which leaves the KV cache more.
+    """
+    return max(
+        layout.longest(
+            left - activation_gib(arch, replace(knobs, max_model_len=most), quantization, version) - _VERDICT_GIB, most
+        )
+        for most in contexts_of_items(arch, knobs, version)
     )
 
 
@@ -306,6 +320,12 @@ def decoder_peak_gib(
     """The higher of the profiling run's peaks without an encoder: forward pass and sampler."""
     sampler = sampler_peak_gib(arch, knobs, profiled_sampler_bytes(arch, quantization, version))
     return max(forward_peak_gib(arch, knobs, quantization), sampler)
+
+
+def _held(encoder_gib: float) -> str:
+    if encoder_gib < _NAMED_GIB:
+        return ""
+    return f"; {encoder_gib:.2f} GiB are held for its encoder of images, videos or sound"
 
 
 def _reason(
