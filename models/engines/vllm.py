@@ -105,7 +105,7 @@ class VllmEngine(Engine):
 
     def assumed_throughput(self, spec: ModelSpec) -> Throughput | None:
         load = usual(spec.context)
-        streams = most_streams(load, kv_cache_tokens=self.fit(spec).kv_cache_tokens, max_num_seqs=self.max_num_seqs)
+        streams = most_streams(load, self.fit(spec), max_num_seqs=self.max_num_seqs)
         full = speed(*self._served_on(spec), load, streams)
         return assumed(full.total_per_s, full.load, "a full batch: weights and KV cache read, prompts computed, host")
 
