@@ -224,6 +224,7 @@ def _catalog(shown: Shown) -> str:
 
 def _served(spec: ModelSpec) -> tuple[str, ...]:
     licence = spec.licence.name + ("" if spec.licence.commercial_use else ", **no commercial use**")
+    licence += f": {spec.licence.terms}" if spec.licence.terms else ""
     gated = ", gated" if spec.weights and spec.weights.gated else ""
     revision = "-"
     if spec.weights:
