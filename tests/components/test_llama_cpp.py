@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from components.serving.llama_cpp import llama_cpp_arguments
 from models.engines.llama_cpp import GgufFile, LlamaCppEngine
 from models.facts import GIB
+from models.images import LLAMA_CPP
 from stacks.admission import admit
 from stacks.plan import PlannedModel
 from tests.catalog import CATALOG
@@ -66,6 +68,18 @@ def test_every_slot_has_the_context_of_a_request_though_they_share_one_size(
     """A context is rounded up to 256, as the server does; divided by the slots it would be cut short."""
     assert options(f"{ALIAS}:parallel={parallel}", f"{ALIAS}:context={context}")["--ctx-size"] == str(size)
     assert size // parallel >= context
+
+
+PARSER = json.loads((Path(__file__).parent / "fixtures" / "llama-cpp-options.json").read_text())
+
+
+@pytest.mark.parametrize("quantization", [file.quantization for file in FILES])
+def test_every_argument_is_one_of_the_parser_of_a_build_next_to_the_image_s(quantization: str) -> None:
+    """Written by `regenerate_llama_cpp_options.py`; a switch has no value there, and everything else has one."""
+    assert abs(int(LLAMA_CPP.tag.removeprefix("server-b")) - PARSER["build"]) < 50
+    for name, value in options(f"{ALIAS}:quantization={quantization}", f"{ALIAS}:promptCacheMib=64").items():
+        assert name in PARSER["options"], f"{name} does not exist"
+        assert bool(value) == (PARSER["options"][name] is not None), name
 
 
 def test_the_key_comes_by_environment_and_never_in_arguments() -> None:
