@@ -24,7 +24,7 @@ from tests.gateway.postgres import Postgres, postgres_bin, postgres_version
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 LOCK = HERE / "requirements.lock"
-LLAMA_LOCK = HERE / "llama.lock"  # llama.cpp's own server, built: x86-64, glibc 2.35 or newer
+LLAMA_LOCK = HERE / "llama.lock"
 PRISMA = HERE / "prisma"
 
 
@@ -95,12 +95,8 @@ def ensure_environment() -> Environment:
 
 
 def ensure_llama() -> Path:
-    """llama.cpp's server, `llama-server`, as its project builds it."""
-    return _llama_server(_build("llama", (LLAMA_LOCK,), "", _llama))
-
-
-def _llama_server(path: Path) -> Path:
-    return next((path / "venv" / "lib").glob("python3*/site-packages/*/bin/llama-server"))
+    """The Python that has llama.cpp's server as a module, built for any CPU."""
+    return _build("llama", (LLAMA_LOCK,), "", lambda path: _python(path, LLAMA_LOCK)) / "venv" / "bin" / "python"
 
 
 def _build(name: str, inputs: Sequence[Path], extra: str, make: Callable[[Path], None]) -> Path:
@@ -152,11 +148,6 @@ def _litellm(path: Path) -> None:
             "litellm", "--skip_server_startup", cwd=path, variables={"DATABASE_URL": server.url("template")}
         )
         done.check_returncode()
-
-
-def _llama(path: Path) -> None:
-    _python(path, LLAMA_LOCK)
-    _llama_server(path).chmod(0o755)
 
 
 def _python(path: Path, lock: Path, *, compile_bytecode: bool = False) -> None:
