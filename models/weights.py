@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.facts import Commit, Spec
+from models.facts import Commit, FileName, HexDigest, Spec
 
 
 class CacheLayers(Spec):
@@ -133,6 +133,7 @@ class Weights(Spec):
     quantization: Quantization
     dtype: Literal["float32", "float16", "bfloat16"]  # of what is not quantised, and of the KV cache
     files: tuple[str, ...]  # patterns of the files that the engine reads; nothing else is downloaded
+    digests: tuple[tuple[FileName, HexDigest], ...] = ()  # of files, where on record: a hub that has others is refused
     bytes_on_disk: int = Field(gt=0)
     architecture: Architecture
     gated: bool = False  # the hub wants an accepted licence and a token

@@ -198,7 +198,9 @@ class _Bill:
         else:
             yield self.line("gateway database: disk", Item.DISK, platform.gateway.database_gib)
             yield self.line("gateway database: claim of its dumps", Item.DISK, platform.gateway.database_gib)
-        disabled = [load for m in self.plan.models if m.state is State.DISABLED and (load := m.workload)]
+        # A group that config never named was never on, so there is nothing of it to keep.
+        once = [m for m in self.plan.models if m.state is State.DISABLED and m.spec.group in platform.groups]
+        disabled = [load for m in once if (load := m.workload)]
         enabled = [load for m in self.plan.deployed if (load := m.workload)]
         yield self.line(f"claims of {len(enabled)} models", Item.DISK, sum(load.claim_gib for load in enabled))
         if platform.retain_weights and disabled:

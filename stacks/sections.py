@@ -312,7 +312,7 @@ class RunsHere(Overrides):
         context = own.pop(spec.engine.context_setting, None) if spec.engine.context_setting else None
         changed: dict[str, object] = {}
         if own:
-            changed["engine"] = spec.engine.model_copy(update=own)
+            spec = spec.engine.model_copy(update=own).adapted(spec)
         if context is not None:
             changed["context"] = context
         if self.tokens_per_second is not None:

@@ -25,6 +25,7 @@ from ops.pin import command as pin
 from ops.policies import RULES, Resource
 from ops.schema.command import FILES
 from stacks.admission import Admission, admit
+from stacks.costs import costs
 from stacks.plan import State
 from stacks.settings import RawConfig
 from tests.checkout import CHECKOUT
@@ -117,6 +118,16 @@ def test_a_missing_revision_can_be_written_where_its_entry_stands(
     copy.write_text(missing.file.read_text())
     pin.write_pin(replace(missing, file=copy), commit)
     assert copy.read_text().count(commit) == 1
+
+
+@pytest.mark.parametrize("alias", [alias for alias in HERE if CATALOG[alias].group == "gguf"])
+def test_a_model_on_cpu_is_sold_for_what_it_costs_on_the_machine_of_its_plan(alias: str) -> None:
+    bill = costs(judged(on_gke()).plan)
+    assert bill
+    (cost,) = (model for model in bill.models if model.alias == alias)
+    assert cost.usd_per_mtok is not None
+    assert cost.price_usd_per_mtok is not None
+    assert cost.usd_per_mtok <= cost.price_usd_per_mtok <= 2 * cost.usd_per_mtok, cost.told
 
 
 # --- the stacks ----------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ from typing import Protocol
 
 import pulumi
 
+from components.serving.llama_cpp import LlamaCppModel
 from components.serving.model_workload import ModelArgs
 from components.serving.registration import Registration
 from components.serving.tei_embeddings import TeiEmbeddings
 from components.serving.vllm_model import VllmModel, VllmModelArgs
 from models.engines.base import Engine
+from models.engines.llama_cpp import LlamaCppEngine
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 
@@ -48,7 +50,12 @@ def _tei(args: ModelArgs, slot: Slot, opts: pulumi.ResourceOptions) -> Served:
     return TeiEmbeddings(args.spec.alias, args, opts=opts)
 
 
+def _llama_cpp(args: ModelArgs, slot: Slot, opts: pulumi.ResourceOptions) -> Served:
+    return LlamaCppModel(args.spec.alias, args, opts=opts)
+
+
 COMPONENTS: Mapping[type[Engine], Callable[[ModelArgs, Slot, pulumi.ResourceOptions], Served]] = {
     VllmEngine: _vllm,
     TeiEngine: _tei,
+    LlamaCppEngine: _llama_cpp,
 }

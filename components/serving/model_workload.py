@@ -125,6 +125,7 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
                 # None for the default branch: the API server drops an empty value, and the engine would see a change.
                 **({"MODEL_REVISION": weights.revision} if weights.revision else {}),
                 MODEL_FILES=json.dumps(weights.files),
+                **({"MODEL_DIGESTS": json.dumps(dict(weights.digests))} if weights.digests else {}),
                 MODEL_BYTES=str(weights.bytes_on_disk),
                 STAGE_DEADLINE_S=str(args.cold_start.staging_deadline),
                 MODEL_DIRECTORIES=json.dumps(list(directories)),

@@ -26,7 +26,7 @@ from models.hf_families import DECODERS, ENCODERS
 from models.machines import G2_MACHINES, SYSTEM_MACHINES, Machine
 from models.memory.gpus import CARDS, check_method
 from models.memory.host import disk_gib, vllm_host_memory
-from models.memory.llama_cpp import gguf_memory
+from models.memory.llama_cpp import UBATCH, gguf_memory
 from models.memory.remedies import remedies
 from models.memory.tei import encoder_gib
 from models.memory.versions import DEFAULT_VERSION, VllmVersion, vllm_version
@@ -630,11 +630,19 @@ def _gguf(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
             f"{_command(args, {})} --weights-bytes N   # the size of the file",
         )
     context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
-    memory = gguf_memory(arch, file_bytes=subject.weights_bytes, context=context)
+    memory = gguf_memory(
+        arch,
+        file_bytes=subject.weights_bytes,
+        context=context,
+        slots=int(subject.flags.get("parallel", 1)),
+        batch_tokens=int(subject.flags.get("batch_tokens", UBATCH)),
+        prompt_cache_mib=int(subject.flags.get("prompt_cache_mib", 0)),
+    )
     parts = {
         "weights_gib": memory.file_gib,
         "kv_cache_gib": memory.kv_cache_gib,
         "compute_gib": memory.compute_gib,
+        **({"prompt_cache_gib": memory.prompt_cache_gib} if memory.prompt_cache_gib else {}),
         "process_gib": memory.process_gib,
     }
     return _cpu_answer(args, subject, math.ceil(memory.total_gib * 10) / 10, parts, context)

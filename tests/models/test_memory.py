@@ -620,14 +620,6 @@ def test_an_encoder_batch_shorter_than_the_context_needs_less() -> None:
     assert encoder_gib(arch, max_batch_tokens=256, context=512) < encoder_gib(arch, max_batch_tokens=512, context=512)
 
 
-@pytest.mark.parametrize(
-    ("model", "context", "mib"), [("Llama-2-7b", 4096, 296), ("Llama-2-7b", 512, 70.5), ("Llama-3-8B", 8192, 560)]
-)
-def test_llama_cpp_compute_buffers_match_its_logs(model: str, context: int, mib: float) -> None:
-    memory = gguf_memory(ARCHITECTURES[model], file_bytes=GIB, context=context)
-    assert memory.compute_gib * 1024 == pytest.approx(mib, rel=0.03)
-
-
 def test_the_kv_cache_of_llama_2_at_4096_is_2_gib() -> None:
     assert gguf_memory(ARCHITECTURES["Llama-2-7b"], file_bytes=GIB, context=4096).kv_cache_gib == 2
 
