@@ -15,7 +15,7 @@ from ops.manifests import manifests
 from stacks.sections import SERVING
 from tests.catalog import GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
-from tests.gguf import ALIAS, FILES, recorded_with_gguf
+from tests.gguf_entries import ALIAS, FILES, recorded_with_gguf
 from tests.patience import kubectl_timeout
 from tests.support import SERVED_ALIASES, TEI_ALIASES, VLLM_ALIASES
 

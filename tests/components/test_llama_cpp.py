@@ -14,7 +14,7 @@ from models.images import LLAMA_CPP
 from stacks.admission import admit
 from stacks.plan import PlannedModel
 from tests.catalog import CATALOG
-from tests.gguf import ALIAS, FILES, GROUPS_WITH_GGUF, SPEC, WITH_GGUF, raw, recorded_with_gguf
+from tests.gguf_entries import ALIAS, FILES, GROUPS_WITH_GGUF, SPEC, WITH_GGUF, raw, recorded_with_gguf
 from tests.pod_security import violations
 from tests.support import env_of, needs, quantity
 

@@ -31,7 +31,7 @@ from components.serving.namespace import ServingNamespace, ServingNamespaceArgs
 from components.serving.tei_embeddings import TeiEmbeddings
 from components.serving.vllm_model import VllmModel, VllmModelArgs
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
-from tests.gguf import WITH_GGUF
+from tests.gguf_entries import WITH_GGUF
 from tests.support import cluster_provider, cold_start, needs, place, recorded_alone, strings
 
 

@@ -28,7 +28,7 @@ from stacks.settings import RawConfig
 from tests.catalog import CATALOG
 from tests.checkout import CHECKOUT, PROJECT_DIR
 from tests.docs.snippets import PAGES, Command, commands
-from tests.gguf import GROUPS_WITH_GGUF, SPEC
+from tests.gguf_entries import GROUPS_WITH_GGUF, SPEC
 from tests.ops.typed import parses_as_ops
 from tests.stacks.remedies import follow
 from tests.support import object_name, recorded

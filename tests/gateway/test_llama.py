@@ -36,7 +36,7 @@ from tests.gateway.proxy import UPSTREAM_KEY, Proxy
 from tests.gateway.rendered import SERVED, rendered
 from tests.gateway.test_routes import CHAT, FIM_PROMPT, price
 from tests.gateway.upstream import Usage
-from tests.gguf import FILES, SPEC
+from tests.gguf_entries import FILES, SPEC
 from tests.patience import at_least, until_ready
 
 # What tests/gateway/tiny_gguf.py writes, served as an entry of the catalog would be.

@@ -20,7 +20,7 @@ from models.cpu_speed import cpu_speed, cpu_throughput, usd_per_thousand_tokens
 from models.facts import GIB, Load
 from models.machines import Machine
 from models.memory.llama_cpp import gguf_memory
-from tests.gguf import SPEC
+from tests.gguf_entries import SPEC
 from tests.models.llama_cpp_logs import LLAMA_2, LOGS, PHI_3, TINYLLAMA, Log
 from tests.support import needs
 
