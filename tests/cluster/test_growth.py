@@ -58,16 +58,23 @@ def test_a_claim_that_is_found_again_is_refused_another_size_that_it_cannot_have
     engine.up("coder-chat:replicas=1", "coder-chat:claimGib=20")
     engine.run("destroy", "--yes", "--skip-preview")
     engine.set("coder-chat:claimGib=12", "coder-fim:claimGib=50")
-    preview = engine.run("preview", check=False)
-    assert preview.code != 0
-    assert "Traceback" not in preview.text
-    assert f"{_CHAT_CLAIM} would shrink from 20 to 12 GiB" in preview.text
-    assert "coder-fim-model-cache would change" in preview.text
-    # The remedies, as they are printed, but for the update that one ends in.
-    (keep,) = set(re.findall(r"remedy: pulumi (config set coder-chat:claimGib 20)$", preview.text, re.MULTILINE))
-    (remove,) = set(re.findall(r"remedy: kubectl (.* delete pvc coder-fim-model-cache) && pulumi up", preview.text))
-    engine.run(*keep.split())
-    platform.cluster.kubectl(*remove.split())
+    # The remedies as they are printed, but for the update that one ends in; the engine stops at the first.
+    remedies = {
+        f"{_CHAT_CLAIM} would shrink from 20 to 12 GiB": r"(pulumi config set coder-chat:claimGib 20)",
+        "coder-fim-model-cache would change": r"(kubectl -n serving delete pvc coder-fim-model-cache) && pulumi up",
+    }
+    while remedies:
+        preview = engine.run("preview", check=False)
+        assert preview.code != 0
+        assert "Traceback" not in preview.text
+        told = next(message for message in remedies if message in preview.text)
+        remedy = re.search(f"remedy: {remedies.pop(told)}", preview.text)
+        assert remedy, preview.text
+        tool, *words = remedy[1].split()
+        if tool == "kubectl":
+            platform.cluster.kubectl(*words)
+        else:
+            engine.run(*words)
     engine.up()
     assert capacity(platform, _CHAT_CLAIM) == "20Gi"
     assert engine.changes() == {}
