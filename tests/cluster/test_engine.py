@@ -119,7 +119,8 @@ def test_a_plan_registers_what_the_engine_registers(
         assert delivered(previewed[urn]) == promised(resource), urn
 
     engine.up()
-    state = {r["urn"]: r for r in engine.resources()}
+    # For its own kind of resource, the one that keeps a shape, the engine has a provider that nobody registers.
+    state = {r["urn"]: r for r in engine.resources() if r["type"] != "pulumi:providers:pulumi"}
     assert state.keys() == plan.keys()
     for urn, resource in plan.items():
         found = state[urn]
@@ -279,7 +280,7 @@ def test_auto_leaves_what_is_up_where_it_is_until_config_names_the_machine(
     }
     for stay, told in moves.items():
         preview = engine.run("preview", check=False)
-        assert preview.code != 0
+        assert preview.code != 0, preview.text
         assert "Traceback" not in preview.text
         assert told in preview.text
         remedy = re.search(rf"remedy: pulumi (config set {stay})   # stays; or, to move: ", preview.text)
