@@ -64,8 +64,8 @@ class Shapes:
     def stay(self, name: str) -> pulumi.ResourceHookBinding:
         """The hook of that resource."""
 
-        def judge(args: pulumi.ResourceHookArgs) -> None:
-            before, after = self.of(args.old_inputs or {}), self.of(args.new_inputs or {})
+        async def judge(args: pulumi.ResourceHookArgs) -> None:
+            before, after = self.of(await _resolved(args.old_inputs)), self.of(await _resolved(args.new_inputs))
             if before is None or after is None or before == after:
                 return
             message = self.told(before, after)
@@ -85,6 +85,12 @@ def shape_under_pods(inputs: Mapping[str, Any]) -> str | None:
     spec = _mapping(inputs.get("spec"))
     pod = _mapping(_mapping(spec.get("template")).get("spec"))
     return _mapping(pod.get("nodeSelector")).get(INSTANCE_TYPE_LABEL) if spec.get("replicas") else None
+
+
+async def _resolved(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A property with a secret anywhere in it comes as an output."""
+    resolved = {key: pulumi.Output.from_input(value) for key, value in (inputs or {}).items()}
+    return {key: await value.future(with_unknowns=True) for key, value in resolved.items()}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
