@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 import pulumi_gcp as gcp
@@ -20,10 +21,11 @@ from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
 from components.gke.names import CloudNames
 from components.gke.network import GkeNetwork, GkeNetworkArgs
 from components.gke.persistent_disk import PersistentDisk, PersistentDiskArgs
+from components.kubernetes.moves import SYSTEM_SETTING, Shapes, move_of_system
 from components.kubernetes.place import Place
 from models.images import POSTGRES, VLLM
 from models.machines import region_of
-from stacks.plan import Plan
+from stacks.plan import Plan, system_holds
 
 _APIS = (
     "artifactregistry",
@@ -79,6 +81,11 @@ def cloud(plan: Plan) -> Cloud:
         GkeNetworkArgs(name=names.network, region=region, after=apis),
         opts=in_gcp,
     )
+    shape = pulumi.Stash(
+        "system-machine",
+        input=plan.system.machine.name,
+        opts=pulumi.ResourceOptions(hooks=_system_shapes(plan).stay("the system pool")),
+    )
     cluster = GkeCluster(
         "cluster",
         GkeClusterArgs(
@@ -93,6 +100,7 @@ def cloud(plan: Plan) -> Cloud:
             deletion_protection=settings.platform.deletion_protection,
             labels=labels,
             after=apis,
+            system_pool_after=[shape],
         ),
         opts=in_gcp,
     )
@@ -138,6 +146,17 @@ def cloud(plan: Plan) -> Cloud:
         mirrors=mirror.prefixes,
         apis=apis,
         ready=ready,
+    )
+
+
+def _system_shapes(plan: Plan) -> Shapes:
+    """The pool's own name has its shape, so a resource beside it keeps what the shape was."""
+    return Shapes(
+        setting=SYSTEM_SETTING,
+        asked=plan.system.asked,
+        of=lambda inputs: inputs.get("input"),
+        told=move_of_system,
+        holds=partial(system_holds, plan),
     )
 
 

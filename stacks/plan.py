@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,6 +58,7 @@ class Choice:
 
     machine: Machine
     reason: str
+    asked: bool = False  # config names it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,13 @@ class Plan:
     def gpu_slots(self) -> int:
         """GPUs that models may hold at once; one that is shared counts for each that shares it."""
         return self.settings.platform.gpu_quota * self.settings.platform.gpu_sharing_clients
+
+    @property
+    def holds_two_gpu_nodes(self) -> bool:
+        """Whether the quota has room for as many GPUs again as models hold: a move to other nodes needs both."""
+        held = sum(model.gpus for model in self.models if model.state is State.UP)
+        gpus = math.ceil(held / self.settings.platform.gpu_sharing_clients)
+        return self.gpu is not None and self.settings.platform.gpu_quota >= 2 * max(gpus, self.gpu.machine.gpus)
 
     @property
     def deployed(self) -> tuple[PlannedModel, ...]:
@@ -148,7 +157,7 @@ def _gpu_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice
         return None
     asked = settings.platform.machine_type
     if asked != "auto":
-        return Choice(machine=G2_MACHINES[asked], reason="set by machineType")
+        return Choice(machine=G2_MACHINES[asked], reason="set by machineType", asked=True)
     shapes = list(G2_MACHINES.values())
     gpu_models = on_gpu(models)
     reason = "the smallest with an L4"
@@ -187,11 +196,25 @@ def system_fits(machine: Machine, nodes: int, pods: list[tuple[str, Needs]]) -> 
     return True
 
 
+def system_holds(plan: Plan, machine: str) -> bool:
+    """Whether a system pool of such machines holds what is up."""
+    pods = system_needs(plan.settings, plan.models, all_on=False)
+    return machine in SYSTEM_MACHINES and system_fits(
+        SYSTEM_MACHINES[machine], plan.settings.platform.system_nodes, pods
+    )
+
+
+def gpu_holds(plan: Plan, machine: str) -> bool:
+    """Whether a GPU pool of such machines holds each model that is up."""
+    up = (load for model, load in on_gpu(plan.models) if model.state is State.UP)
+    return machine in G2_MACHINES and not any(load.needs.lacking(G2_MACHINES[machine]) for load in up)
+
+
 def _system_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice:
     """The shape from config, or the smallest that holds the gateway and every enabled CPU model."""
     asked, nodes = settings.platform.system_machine_type, settings.platform.system_nodes
     if asked != "auto":
-        return Choice(machine=SYSTEM_MACHINES[asked], reason="set by systemMachineType")
+        return Choice(machine=SYSTEM_MACHINES[asked], reason="set by systemMachineType", asked=True)
     pods = system_needs(settings, models, all_on=True)
     shapes = list(SYSTEM_MACHINES.values())
     machine = next((m for m in shapes if system_fits(m, nodes, pods)), shapes[-1])

@@ -249,7 +249,12 @@ def _models(
     for model in sorted(plan.deployed, key=lambda m: m.replicas > 0):
         if model.workload is None:
             continue
-        slot = Slot(machine_type=machine.name, after=tuple(released) if model.gpus else ())
+        slot = Slot(
+            machine_type=machine.name,
+            after=tuple(released) if model.gpus else (),
+            asked=plan.gpu is None or plan.gpu.asked,
+            waits=not plan.holds_two_gpu_nodes,
+        )
         args = _model_args(plan, site, model, model.workload, api_key_mark)
         deployed = COMPONENTS[type(model.spec.engine)](args, slot, site.opts)
         registrations[model.spec.alias] = deployed.registration

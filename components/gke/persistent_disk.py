@@ -12,7 +12,7 @@ from pulumi_kubernetes.meta import v1 as meta
 
 from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks
 from components.kubernetes.place import Place, StaticVolume
-from components.kubernetes.pods import gib
+from components.kubernetes.pods import gib, taken_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class PersistentDisk(pulumi.ComponentResource):
         )
         volume = core.PersistentVolume(
             args.name,
-            metadata=meta.ObjectMetaArgs(name=args.name),
+            metadata=meta.ObjectMetaArgs(name=args.name, annotations=taken_back()),
             spec=core.PersistentVolumeSpecArgs(
                 capacity={"storage": gib(args.gib)},
                 access_modes=["ReadWriteOnce"],

@@ -25,6 +25,8 @@ class Slot:
 
     machine_type: str
     after: Sequence[pulumi.Resource]
+    asked: bool = True  # config names the machine
+    waits: bool = False  # the quota does not hold another node beside its own
 
 
 class Served(Protocol):
@@ -42,7 +44,9 @@ class Served(Protocol):
 
 
 def _vllm(args: ModelArgs, slot: Slot, opts: pulumi.ResourceOptions) -> Served:
-    gpu = VllmModelArgs(model=args, machine_type=slot.machine_type, after=slot.after)
+    gpu = VllmModelArgs(
+        model=args, machine_type=slot.machine_type, after=slot.after, asked=slot.asked, waits=slot.waits
+    )
     return VllmModel(args.spec.alias, gpu, opts=opts)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
+from components.kubernetes.moves import GPU_SETTING, Shapes, move_of_model, shape_under_pods
 from components.kubernetes.pods import env, gib, metadata, scratch, secret_env
 from components.serving.model_workload import (
     CLAIM_PATH,
@@ -24,7 +25,7 @@ from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT, Registration
 from models.engines.vllm import HOME_GIB as VLLM_HOME_GIB
 from models.engines.vllm import VllmEngine
-from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
+from models.machines import ACCELERATOR_LABEL, G2_MACHINES, GPU_TAINT, INSTANCE_TYPE_LABEL
 from models.spec import ModelSpec
 from models.weights import Weights
 
@@ -117,6 +118,8 @@ class VllmModelArgs:
     model: ModelArgs  # what every model component takes
     machine_type: str
     after: Sequence[pulumi.Resource] = ()
+    asked: bool = True  # config names the machine, so that another one is meant to move the model
+    waits: bool = False  # the quota does not hold another node beside its own
 
 
 class VllmModel(pulumi.ComponentResource):
@@ -180,9 +183,21 @@ class VllmModel(pulumi.ComponentResource):
             node_selector={ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
             tolerations=[core.TolerationArgs(key=GPU_TAINT, operator="Exists", effect="NoSchedule")],
             after=args.after,
+            hooks=_shapes(args).stay(name),
         )
         self.deployment = objects.deployment
         self.registration = objects.registration
         self.deployment_name = objects.deployment.metadata.name
         self.service_url = pulumi.Output.from_input(objects.registration.api_base)
         self.register_outputs({"deploymentName": self.deployment_name, "serviceUrl": self.service_url})
+
+
+def _shapes(args: VllmModelArgs) -> Shapes:
+    alias, needs, seconds = args.model.spec.alias, args.model.needs, args.model.cold_start.elsewhere
+    return Shapes(
+        setting=GPU_SETTING,
+        asked=args.asked,
+        of=shape_under_pods,
+        told=lambda before, after: move_of_model(alias, before, after, seconds, waits=args.waits),
+        holds=lambda before: before in G2_MACHINES and not needs.lacking(G2_MACHINES[before]),
+    )
