@@ -50,6 +50,7 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--gpu-memory-utilization": f"{engine.gpu_memory_utilization:g}",
         "--max-num-seqs": str(engine.max_num_seqs),
         "--max-num-batched-tokens": str(engine.max_num_batched_tokens),
+        "--stream-interval": str(engine.stream_interval) if engine.stream_interval > 1 else None,
         "--tensor-parallel-size": str(engine.gpus) if engine.gpus > 1 else None,
         "--tool-call-parser": engine.tool_call_parser,
         "--tool-parser-plugin": _mounted(engine.tool_parser_plugin),

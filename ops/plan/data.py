@@ -12,7 +12,7 @@ from ops.engine import Registered
 from stacks.access import effective, expand
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs
-from stacks.plan import Plan, PlannedModel
+from stacks.plan import Plan, PlannedModel, gateway_needs
 from stacks.sections import Access
 
 
@@ -42,6 +42,10 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
                 "type": plan.system.machine.name,
                 "nodes": plan.settings.platform.system_nodes,
                 "reason": plan.system.reason,
+            },
+            "gateway": {
+                "replicas": plan.settings.platform.gateway.replicas,
+                "cpu": gateway_needs(plan.settings, plan.models).cpu,
             },
         },
         "costs": _costs(bill) if bill else None,
