@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# CPU of the proxy with the rendered config (docs/gateway.md, "Streams"): a chunk, and a stream beside its chunks.
-CHUNK_S = 0.7e-3
-STREAM_S = 25e-3
+# CPU of the proxy with the rendered config, a chunk, and a stream beside its chunks: what docs/gateway.md ("Streams") has
+# measured on cores that were busy, in the measure of a whole answer there (22.4 ms) and on idle cores (16 ms).
+CHUNK_S = 0.75e-3
+STREAM_S = 26e-3
 # Of its core, up to which chunks of one stream seldom wait for those of others.
 BUSY = 0.7
 LEAST_CPU = 0.25  # cores, for requests and what comes with them

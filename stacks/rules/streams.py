@@ -24,8 +24,8 @@ def carries(plan: Plan) -> Iterator[Notice]:
     tokens = sum(m.replicas * found.tokens_per_s for m, found in up)
     share = replicas * BUSY / _cores(up)
     yield Notice(
-        f"{', '.join(m.spec.alias for m, _ in up)} may stream {tokens:,.0f} tokens a second, {written.told} of "
-        f"{most.spec.alias}, and the gateway carries {share * tokens:,.0f} of them with {replicas} "
+        f"{', '.join(m.spec.alias for m, _ in up)} may stream {tokens:,.0f} tokens a second "
+        f"({most.spec.alias} {written.told}), and the gateway carries {share * tokens:,.0f} of them with {replicas} "
         f"replica{'' if replicas == 1 else 's'}: beyond that each stream waits for the others",
         _remedy(plan, up, most),
     )

@@ -29,7 +29,7 @@ def cpu(admission: Admission) -> float:
 def test_a_model_that_writes_more_than_the_gateway_carries_is_told_and_each_way_out_ends_it() -> None:
     config = with_values(FAST)
     ((message, remedy),) = told(config)
-    assert "coder-fim may stream 2,000 tokens a second, in chunks of 1 and requests of 128" in message
+    assert "coder-fim may stream 2,000 tokens a second (coder-fim in chunks of 1 and requests of 128)" in message
     assert "with 1 replica:" in message
     ways = alternatives(remedy)
     assert [way.split()[3].rpartition(":")[2] for way in ways][:1] == ["streamInterval"]
