@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# CPU of the proxy with the rendered config, a chunk, and a stream beside its chunks: what docs/gateway.md ("Streams") has
-# measured on cores that were busy, in the measure of a whole answer there (22.4 ms) and on idle cores (16 ms).
+# CPU of the proxy with the rendered config: of a chunk, and of a stream beside its chunks. Measured on busy cores
+# (docs/gateway.md, "Streams"), and brought to idle ones by what a whole answer took on either: 22.4 and 16 ms.
 CHUNK_S = 0.75e-3
 STREAM_S = 26e-3
 # Of its core, up to which chunks of one stream seldom wait for those of others.
