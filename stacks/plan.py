@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from components.gateway import litellm_gateway, postgres
 from models.cold_start import ColdStart
+from models.gateway_streams import Streams, proxy_cpu
 from models.images import LITELLM, POSTGRES, VLLM
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine
 from models.needs import Needs
 from models.spec import ModelSpec
+from models.tasks import TASKS
 from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey
 from stacks.sections import Overrides
 from stacks.settings import Settings
@@ -170,9 +172,34 @@ def _gpu_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice
     return Choice(machine=shapes[-1], reason=f"the largest there is, and still too small: {reason}")
 
 
+def streams_of(model: PlannedModel) -> Streams | None:
+    """What one replica of a model writes under load; None where it writes nothing here, or nobody can say how much."""
+    if not TASKS[model.spec.task].generates or not model.workload:
+        return None
+    try:
+        rate = model.spec.expected_throughput
+    except ValueError:  # of flags that are refused anyway
+        return None
+    if rate is None or not rate.at.output_tokens:
+        return None
+    written = rate.at.output_tokens / (rate.at.prompt_tokens + rate.at.output_tokens)
+    return Streams(rate.tokens_per_second * written, model.spec.engine.tokens_a_chunk, rate.at.output_tokens)
+
+
+def gateway_needs(settings: Settings, models: tuple[PlannedModel, ...]) -> Needs:
+    """Requests of a replica of the gateway, by what the enabled models write that the GPUs hold at once.
+
+    By enabled and not by up: a model that is scaled does not roll the gateway.
+    """
+    platform = settings.platform
+    written = [found for m in models if m.state in (State.UP, State.OFF) and (found := streams_of(m))]
+    slots = max(1, platform.gpu_quota * platform.gpu_sharing_clients)
+    return replace(litellm_gateway.NEEDS, cpu=proxy_cpu(written, slots, platform.gateway.replicas))
+
+
 def system_needs(settings: Settings, models: tuple[PlannedModel, ...], *, all_on: bool) -> list[tuple[str, Needs]]:
     """Pods of the system pool at their busiest: one more gateway while it rolls."""
-    gateway = [(litellm_gateway.APP, litellm_gateway.NEEDS)] * (settings.platform.gateway.replicas + 1)
+    gateway = [(litellm_gateway.APP, gateway_needs(settings, models))] * (settings.platform.gateway.replicas + 1)
     database = [(postgres.APP, postgres.NEEDS)] if settings.platform.gateway.database == "in-cluster" else []
     cpu_models = [
         (model.spec.alias, load.needs)

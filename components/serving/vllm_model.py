@@ -30,6 +30,7 @@ from models.spec import ModelSpec
 from models.weights import Weights
 
 _COMPILE_CACHE = f"{CLAIM_PATH}/compile"
+FILES = Path(__file__).with_name("files")  # programs of servers: what they import is not here
 _FILES_PATH = "/opt/engine"
 
 
@@ -51,6 +52,7 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--gpu-memory-utilization": f"{engine.gpu_memory_utilization:g}",
         "--max-num-seqs": str(engine.max_num_seqs),
         "--max-num-batched-tokens": str(engine.max_num_batched_tokens),
+        "--stream-interval": str(engine.stream_interval) if engine.stream_interval > 1 else None,
         "--tensor-parallel-size": str(engine.gpus) if engine.gpus > 1 else None,
         "--tool-call-parser": engine.tool_call_parser,
         "--tool-parser-plugin": _mounted(engine.tool_parser_plugin),
@@ -80,7 +82,7 @@ def _files(model: ModelArgs, engine: VllmEngine, parent: pulumi.Resource) -> cor
     """What the server reads at its start. Other content is another name, so that the pod starts anew with it."""
     if not engine.files:
         return None
-    content = {file: Path(__file__).with_name(file).read_text(encoding="utf-8") for file in engine.files}
+    content = {file: (FILES / file).read_text(encoding="utf-8") for file in engine.files}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     name = f"{model.spec.alias}-files"
     return core.ConfigMap(

@@ -13,7 +13,7 @@ from ops.engine import Registered
 from stacks.access import effective, expand
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs
-from stacks.plan import Plan, PlannedModel, gpu_holds, system_holds
+from stacks.plan import Plan, PlannedModel, gateway_needs, gpu_holds, system_holds
 from stacks.sections import Access
 
 
@@ -48,6 +48,10 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
                 "reason": plan.system.reason,
                 "asked": plan.system.asked,
                 "holding": [name for name in SYSTEM_MACHINES if system_holds(plan, name)],
+            },
+            "gateway": {
+                "replicas": plan.settings.platform.gateway.replicas,
+                "cpu": gateway_needs(plan.settings, plan.models).cpu,
             },
         },
         "costs": _costs(bill) if bill else None,

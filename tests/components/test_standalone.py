@@ -16,7 +16,7 @@ import components
 from components.gateway.backup import DatabaseBackup, DatabaseBackupArgs
 from components.gateway.database import Database
 from components.gateway.keys import GatewayKeys, GatewayKeysArgs
-from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.gateway.litellm_gateway import NEEDS, LiteLlmGateway, LiteLlmGatewayArgs
 from components.gateway.postgres import Postgres, PostgresArgs
 from components.gke.cloud_sql import CloudSql, CloudSqlArgs
 from components.gke.cluster import GkeCluster, GkeClusterArgs
@@ -139,6 +139,7 @@ def gateway() -> LiteLlmGateway:
         place=place("proxy"),
         image="litellm:1",
         replicas=2,
+        needs=NEEDS,
         models=[],
         serving_namespaces=("models",),
         spend_log_days=30,
