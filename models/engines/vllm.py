@@ -52,7 +52,7 @@ class VllmEngine(Engine):
     max_num_batched_tokens: int = Field(default=2048, ge=1)  # one prefill chunk; drives the activation peak
     kernel: Literal["awq_marlin", "gptq_marlin", "fp8"] | None = None  # --quantization, None for unquantised
     tool_call_parser: str | None = None  # set: tool calls are parsed and `tool_choice: auto` is allowed
-    # Files of components/serving/files, mounted: the parser of that name where vLLM has none, and how the model is asked.
+    # Of components/serving/files, mounted: the parser of that name where vLLM has none, and how the model is asked.
     tool_parser_plugin: str | None = Field(default=None, pattern=r"^\w+\.py$")
     chat_template: str | None = Field(default=None, pattern=r"^\w+\.jinja$")
     # Tokens a chunk of a stream, after the first token, which comes at once; releases before late 2025 do not know it.
