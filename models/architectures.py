@@ -16,6 +16,9 @@ _DECODERS = {
     "Qwen/Qwen2.5-Coder-3B-Instruct": (3_085_900_000, 36, 16, 2, 128, 2048, 11_008, 151_936, 32_768),
     "Qwen/Qwen2.5-Coder-7B-Instruct": (7_615_600_000, 28, 28, 4, 128, 3584, 18_944, 152_064, 32_768),
     "Qwen/Qwen2.5-Coder-14B-Instruct": (14_770_000_000, 48, 40, 8, 128, 5120, 13_824, 152_064, 32_768),
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": (1_100_048_384, 22, 32, 4, 64, 2048, 5632, 32_000, 2048),
+    "microsoft/Phi-3-mini-4k-instruct": (3_821_079_552, 32, 32, 32, 96, 3072, 8192, 32_064, 4096),
+    "meta-llama/Llama-2-7b-chat-hf": (6_738_415_616, 32, 32, 32, 128, 4096, 11_008, 32_000, 4096),
 }
 _ENCODER = ("parameters", "layers", "heads", "hidden", "ffn", "vocab", "max_positions")
 _ENCODERS = {

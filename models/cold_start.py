@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from models.facts import Image
 
 GPU_NODE_S = 420  # autoscaler decision, VM, driver installation; recalled
+IDLE_NODE_S = 600  # a node without pods stays so long, and with it its quota; recalled
 CPU_NODE_S = 120  # the system pool is there already; room for a repair or an upgrade
 _PULL_BYTES_PER_S = 40e6  # registry to containerd, unpacked, without image streaming; recalled
 _STAGE_BYTES_PER_S = 20e6  # hub to claim
@@ -51,6 +52,11 @@ class ColdStart:
     def await_timeout(self) -> int:
         """Pulumi stops waiting after this; longer than the deadline, so that the cause is reported."""
         return self.progress_deadline + _MARGIN_S
+
+    @property
+    def elsewhere(self) -> int:
+        """On another node, with the weights on the claim already."""
+        return self.node + self.image + self.load
 
     def startup_failures(self, period: int) -> int:
         """Failures that the startup probe allows at one probe each `period` seconds."""

@@ -18,6 +18,8 @@ Alias = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 # Of a repository on a hub, and what an engine answers to: both become part of command lines and addresses.
 ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", max_length=200)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+HexDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]  # SHA-256 of a file
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=200)]  # of a repository's root
 Sha256 = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -143,4 +145,5 @@ class Licence(Spec):
 
     name: str  # SPDX id where one exists
     commercial_use: bool  # False: a plan that brings the model up says so
+    terms: str | None = None  # what it asks for beyond the name, where that surprises
     source: Source

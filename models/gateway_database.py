@@ -16,6 +16,7 @@ CLOUD_SQL_CONNECTIONS = 50  # Cloud SQL's default for the 1.7 GB of CLOUD_SQL_TI
 # Measured: LiteLLM_SpendLogs with its indexes, and what one replica serves (docs/gateway.md).
 CALL_BYTES = 5_200
 CALLS_PER_SECOND = 70
+LEAST_GIB = 10  # of its disk, by config; Google's smallest balanced disk
 _OTHER_GIB = 2  # write-ahead log (1 GiB, max_wal_size), catalogs, keys, daily totals
 
 

@@ -12,18 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from models.hf_families import (
-    DECODERS,
-    ENCODERS,
-    GATED_ENCODERS,
-    MIXTURES,
-    STATEFUL,
-    TEXT_OF,
-    WITH_LATENT,
-    decoder,
-)
+from models.hf_families import DECODERS, ENCODERS, GATED_ENCODERS, TEXT_OF, WITH_SOUND, decoder
 from models.hf_fields import (
-    EXPERTS,
     FFN,
     HEADS,
     HIDDEN,
@@ -32,11 +22,11 @@ from models.hf_fields import (
     VOCAB,
     UnsupportedModelError,
     count,
-    optional,
     part,
 )
 from models.hf_quantization import Stored, stored
 from models.hf_towers import tower
+from models.hf_understood import MEASURE, alike, understood
 from models.memory.weights import HALF
 from models.weights import CacheLayers, DecoderArchitecture, EncoderArchitecture, Quantization, Tower
 
@@ -49,7 +39,6 @@ _SENSES = (
 )
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config")
 _DTYPES = {"float32", "float16", "bfloat16"}
-_MEASURE = 'vllm serve MODEL --max-num-seqs 8   # its line "Available KV cache memory" says what no model here can'
 _LANGUAGE_ONLY = "without its encoder of images or sound: start vLLM with --language-model-only"
 
 
@@ -62,6 +51,7 @@ class HfModel:
     dtype: str  # of the files
     weights_bytes: int | None  # size of the files; None: the config does not tell
     notes: tuple[str, ...] = ()  # what the estimate leaves out
+    lowest: tuple[int, int] = (0, 0)  # compute capability that its way of storing weights needs
 
     @property
     def size_known(self) -> bool:
@@ -86,12 +76,21 @@ def read_config(
         raise ValueError(f"{file} is no JSON; download the model's config.json again") from None
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds no JSON object; give a model's config.json")
+    config = _modelopt(file.with_name("hf_quant_config.json")) | cast("dict[str, Any]", config)
     try:
-        return parse_config(
-            cast("dict[str, Any]", config), quantization=quantization, like=like, language_only=language_only
-        )
+        return parse_config(config, quantization=quantization, like=like, language_only=language_only)
     except RecursionError:
         raise ValueError(f"{file} nests too deep; download the model's config.json again") from None
+
+
+def _modelopt(file: Path) -> dict[str, Any]:
+    """What ModelOpt says of the weights in a file of its own, beside the configs of older checkpoints."""
+    try:
+        found: object = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    said = part(cast("dict[str, Any]", found), "quantization") if isinstance(found, dict) else None
+    return {"quantization_config": {"quant_method": "modelopt", **said}} if said else {}
 
 
 def parse_config(
@@ -123,14 +122,20 @@ def parse_config(
         text = {key: value for key, value in text.items() if key not in _SENSES}
     elif nested or senses or family in TEXT_OF:
         front = _front(config, family, text, nested=nested, senses=senses)
-    named = like or TEXT_OF.get(family) or str(text.get("model_type", ""))
+    named = like or _text_family(family, str(text.get("model_type", "")))
     if like:
         notes += (f"judged as a {like}, on your word",)
     if named in ENCODERS:
         return _sized(_encoder(text, named), files, dtype, notes)
-    _known(named, text, nested)
-    _understood(text, named)
-    return _sized(decoder(text, named, files, front), files, dtype, notes)
+    _known(named, text, nested, files)
+    understood(text, named)
+    arch = decoder(text, named, files, front)
+    return _sized(_both_ways(arch) if _looks_back_and_ahead(text) else arch, files, dtype, notes)
+
+
+def _text_family(family: str, text: str) -> str:
+    """The language model's family: what it calls itself, or what the whole is known to have."""
+    return text if text in DECODERS and text != family else TEXT_OF.get(family, text)
 
 
 def _text_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -157,21 +162,19 @@ def _sized(
     """With the size of the files, where the config tells it."""
     if isinstance(arch, EncoderArchitecture):
         size = arch.parameters * (4 if dtype == "float32" else HALF)
-        return HfModel(
-            arch, files.quantization, dtype, size if files.quantization is Quantization.NONE else None, notes
-        )
+        known = size if files.quantization is Quantization.NONE else None
+        return HfModel(arch, files.quantization, dtype, known, notes)
     front = arch.tower.parameters if arch.tower else 0
     total = arch.parameters + front + arch.unloaded
     if files.quantization is Quantization.NONE:
         return HfModel(arch, files.quantization, dtype, total * (4 if dtype == "float32" else HALF), notes)
     if files.weight_bytes is None:
-        return HfModel(arch, files.quantization, dtype, None, notes)
+        return HfModel(arch, files.quantization, dtype, None, notes, files.lowest)
     small = arch.linear or 0
     # Quantisers of AWQ and GPTQ write lm_head apart even where the model ties it.
     apart = arch.vocab * arch.hidden if arch.tied and files.quantization in (Quantization.AWQ, Quantization.GPTQ) else 0
-    return HfModel(
-        arch, files.quantization, dtype, int(small * files.weight_bytes) + (total - small + apart) * HALF, notes
-    )
+    size = int(small * files.weight_bytes) + (total - small + apart) * HALF
+    return HfModel(arch, files.quantization, dtype, size, notes, files.lowest)
 
 
 def _front(
@@ -181,7 +184,7 @@ def _front(
     if family in TEXT_OF and not isinstance(config.get("vision_config"), dict):
         return None  # the text model alone
     audio = next((name for name in ("audio_config", "sound_config") if config.get(name)), None)
-    if family not in TEXT_OF or audio:
+    if family not in TEXT_OF or (audio and family not in WITH_SOUND):
         where = f"nests its language model in '{nested}'" if nested else f"has '{senses}' beside its language model"
         raise UnsupportedModelError(
             f"this config (model_type '{family or 'unnamed'}') {where}, and the memory model knows no encoder of "
@@ -192,7 +195,24 @@ def _front(
     return tower(config, family, count(text, HIDDEN))
 
 
-def _known(family: str, text: Mapping[str, Any], nested: str | None) -> None:
+def _looks_back_and_ahead(text: Mapping[str, Any]) -> bool:
+    """Whether attention goes both ways in a decoder's tensors: an embedding model, which keeps no KV cache."""
+    return text.get("is_causal") is False or text.get("use_bidirectional_attention") in (True, "all")
+
+
+def _both_ways(arch: DecoderArchitecture) -> EncoderArchitecture:
+    return EncoderArchitecture(
+        parameters=arch.parameters,
+        layers=arch.layers,
+        heads=arch.heads,
+        hidden=arch.hidden,
+        ffn=arch.ffn,
+        vocab=arch.vocab,
+        max_positions=arch.max_positions,
+    )
+
+
+def _known(family: str, text: Mapping[str, Any], nested: str | None, files: Stored) -> None:
     if family in DECODERS:
         return
     if not family and not any(text.get(name) for name in LAYERS):
@@ -204,43 +224,14 @@ def _known(family: str, text: Mapping[str, Any], nested: str | None) -> None:
     what = f"model_type '{family}'{where}" if family else f"a config without model_type{where}"
     names = next((str(name) for name in cast("list[object]", text.get("architectures") or [])), "")
     of = f" ({names})" if names and isinstance(text.get("architectures"), list) else ""
+    near = alike(text, family, files)
+    if near is None:
+        raise UnsupportedModelError(f"{what}{of} is none that the memory model knows, nor like one; {MEASURE}")
     raise UnsupportedModelError(
         f"{what}{of} is none that the memory model knows; if its layers are those of a model it knows, give --like "
-        "with that one's model_type, as in --like llama",
-        {"--like": "llama"},
+        f"with that one's model_type, as in --like {near}",
+        {"--like": near},
     )
-
-
-def _understood(config: Mapping[str, Any], family: str) -> None:
-    """Refuse what a family does not have, whatever it calls itself."""
-
-    def refuse(what: str) -> UnsupportedModelError:
-        return UnsupportedModelError(
-            f"{what}, which the memory model does not know of model_type '{family}'; {_MEASURE}"
-        )
-
-    experts = next((k for k in EXPERTS if optional(config, k) > 1), None)
-    if experts and family not in MIXTURES:
-        raise refuse(f"this is a mixture of experts ({experts} {config[experts]})")
-    if config.get("kv_lora_rank") and family not in WITH_LATENT:
-        raise refuse(f"this model compresses its KV cache (MLA, kv_lora_rank {config['kv_lora_rank']})")
-    if config.get("is_encoder_decoder"):
-        raise refuse("this is an encoder-decoder")
-    layers = config.get("layer_types")
-    kinds = {str(kind) for kind in cast("list[object]", layers)} if isinstance(layers, list) else set[str]()
-    known = {"full_attention", "sliding_attention", "attention"}
-    if family in STATEFUL:
-        known.add("linear_attention")
-    if foreign := sorted(kinds - known):
-        raise refuse(f"this model has layers of another kind ({', '.join(foreign)})")
-    if family not in STATEFUL:
-        linear = [k for k in config if k == "full_attention_interval" or k.startswith("linear_")]
-        linear = [k for k in linear if config[k]]
-        if linear:
-            raise refuse(f"this model has layers of linear attention ({', '.join(sorted(linear)[:3])})")
-    state = next((k for k in ("state_size", "mamba_d_state", "ssm_cfg", "ssm_state_size") if config.get(k)), None)
-    if state:
-        raise refuse(f"this model has state-space layers ({state})")
 
 
 def _encoder(config: Mapping[str, Any], family: str) -> EncoderArchitecture:
@@ -292,7 +283,7 @@ def _whisper(config: Mapping[str, Any]) -> DecoderArchitecture:
             CacheLayers.model_validate({"attention": "cross", "window": frames, **alike}),
         ),
         tower=Tower(
-            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=2 * hidden + 2 * encoder_ffn
+            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=2 * hidden, split=2 * encoder_ffn
         ),
         rotary_tables=0,
     )

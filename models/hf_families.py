@@ -17,10 +17,10 @@ from models.weights import CacheLayers, DecoderArchitecture, Experts, Quantizati
 ENCODERS = frozenset(
     {
         *("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "electra", "distilbert"),
-        *("modernbert", "nomic_bert", "new", "deberta", "deberta-v2"),
+        *("modernbert", "nomic_bert", "new", "gte", "deberta", "deberta-v2"),
     }
 )
-GATED_ENCODERS = frozenset({"modernbert", "nomic_bert", "new"})  # three MLP matrices, rotary positions
+GATED_ENCODERS = frozenset({"modernbert", "nomic_bert", "new", "gte"})  # three MLP matrices, rotary positions
 
 _GATED = {
     *("llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"),
@@ -35,12 +35,13 @@ PLAIN = {
 }
 _EXPERTS = {
     *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "qwen3_next", "qwen3_5_moe_text", "qwen3_vl_moe_text"),
-    *("glm4_moe", "deepseek_v2", "deepseek_v3"),
+    *("glm4_moe", "glm4_moe_lite", "deepseek_v2", "deepseek_v3", "mistral4"),
 }
-WITH_LATENT = {"deepseek_v2", "deepseek_v3"}
+WITH_LATENT = {"deepseek_v2", "deepseek_v3", "glm4_moe_lite", "mistral4"}
 STATEFUL = {"qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"}
 _GEMMA4 = {"gemma4_text"}
 MIXTURES = _EXPERTS | _GEMMA4
+WITH_SHARED_CACHE = _GEMMA4  # layers that read another layer's cache, and heads of two sizes
 DECODERS = frozenset({*_GATED, *PLAIN, *_EXPERTS, *WITH_LATENT, *STATEFUL, *_GEMMA4})
 # A family's text model by the name of the whole.
 TEXT_OF = {
@@ -54,6 +55,7 @@ TEXT_OF = {
     "gemma4": "gemma4_text",
     "mistral3": "mistral",
 }
+WITH_SOUND = {"gemma4"}  # whose encoder of sound is counted beside that of images
 # Model classes that tie lm_head to the embedding where config.json is silent.
 TIED = {
     *("gemma", "gemma2", "gemma3_text", "gemma4_text", "gpt2", "gpt_bigcode", "opt", "cohere", "cohere2", "falcon"),
@@ -69,7 +71,16 @@ _DEFAULTS: Mapping[str, Mapping[str, int]] = {
         "max_position_embeddings": 131_072,
         "sliding_window": 4096,
     },
-    "gemma4_text": {"head_dim": 256, "vocab_size": 262_144, "max_position_embeddings": 131_072},
+    "gemma4_text": {
+        "head_dim": 256,
+        "vocab_size": 262_144,
+        "max_position_embeddings": 131_072,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "sliding_window": 512,
+        "hidden_size_per_layer_input": 256,
+        "vocab_size_per_layer_input": 262_144,
+    },
     "gemma2": {"sliding_window": 4096, "head_dim": 256},
     "qwen3_vl_text": {"head_dim": 128},
     "qwen3_5_text": {"head_dim": 256},
@@ -79,6 +90,9 @@ _DEFAULTS: Mapping[str, Mapping[str, int]] = {
 }
 # Whose window is off unless `use_sliding_window` says otherwise.
 _SILENT_WINDOW = {"qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "qwen2_vl_text", "qwen2_5_vl_text"}
+# Of how many layers one has full attention, by the class; a config may say otherwise.
+_PATTERNS = {"gemma3_text": 6, "gemma4_text": 6, "cohere2": 4, "exaone4": 4}
+PATTERNED = frozenset({"gemma2", "gpt_oss", *_PATTERNS})
 _ATTENTIONS = {
     "full_attention": "full",
     "attention": "full",
@@ -96,18 +110,28 @@ def layer_kinds(config: Mapping[str, Any], family: str, layers: int) -> list[str
             raise ValueError(f"layer_types has {', '.join(unknown)}")
         kinds = [_ATTENTIONS[kind] for kind in named][:layers]
         return kinds + kinds[-1:] * (layers - len(kinds))
-    if family in STATEFUL:
-        every = count(config, ("full_attention_interval",), 4)
-        return ["full" if (layer + 1) % every == 0 else "state" for layer in range(layers)]
-    if family in ("gemma3_text", "gemma4_text"):
-        every = count(config, ("sliding_window_pattern",), 6)
-        return ["full" if (layer + 1) % every == 0 else "sliding" for layer in range(layers)]
-    if family in ("gemma2", "gpt_oss"):
-        return ["full" if layer % 2 else "sliding" for layer in range(layers)]
-    if family == "cohere2":
-        every = count(config, ("sliding_window_pattern",), 4)
-        return ["full" if (layer + 1) % every == 0 else "sliding" for layer in range(layers)]
+    every = _every(config, family)
+    if every:
+        other = "state" if family in STATEFUL else "sliding"
+        kinds = ["full" if (layer + 1) % every == 0 else other for layer in range(layers)]
+        return [*kinds[:-1], "full"] if family in _GEMMA4 else kinds
+    pattern = config.get("sliding_window_pattern")
+    if family == "exaone4" and isinstance(pattern, str) and pattern and config.get("sliding_window"):
+        return ["full" if pattern[layer % len(pattern)] == "G" else "sliding" for layer in range(layers)]
     return ["sliding" if _slides(config, family) else "full"] * layers
+
+
+def _every(config: Mapping[str, Any], family: str) -> int:
+    """Each so-manieth layer has full attention where `layer_types` is silent; 0 where all layers are alike."""
+    if family in STATEFUL:
+        return count(config, ("full_attention_interval",), 4)
+    if family in ("gemma2", "gpt_oss"):
+        return 2
+    if family not in _PATTERNS or not config.get("sliding_window"):
+        return 0
+    if family == "exaone4" and isinstance(config.get("sliding_window_pattern"), str):
+        return 0  # "LLLG": local and global in turn
+    return count(config, ("sliding_window_pattern",), _PATTERNS[family])
 
 
 def _slides(config: Mapping[str, Any], family: str) -> bool:
@@ -122,7 +146,8 @@ def decoder(config: Mapping[str, Any], family: str, files: Stored, tower: Tower 
     head_dim = count(config, ("head_dim",), hidden // heads) if hidden >= heads else 0
     if head_dim < 1:
         raise ValueError(f"config.json has {heads} attention heads for a hidden size of {hidden}")
-    kv_heads = count(config, KV_HEADS, 1 if config.get("multi_query") else heads)
+    one_kv_head = config.get("multi_query") and not config.get("new_decoder_architecture")  # whatever num_kv_heads says
+    kv_heads = 1 if one_kv_head else count(config, KV_HEADS, heads)
     if kv_heads > heads or heads % kv_heads:
         raise ValueError(f"config.json has {heads} attention heads and {kv_heads} KV heads, which do not divide them")
     experts = _experts(config, family, layers)
@@ -160,6 +185,7 @@ def _experts(config: Mapping[str, Any], family: str, layers: int) -> Experts | N
     ffn = count(config, ("moe_intermediate_size", "expert_intermediate_size", *FFN))
     shared = optional(config, "shared_expert_intermediate_size") or optional(config, "n_shared_experts") * ffn
     dense = optional(config, "first_k_dense_replace") + len(words(config, "mlp_only_layers"))
+    dense = max(dense, words(config, "mlp_layer_types").count("dense"))
     step = count(config, ("decoder_sparse_step", "moe_layer_freq"), 1)
     return Experts(
         layers=max((layers - dense) // step, 1),
@@ -174,7 +200,10 @@ def _caches(config: Mapping[str, Any], family: str, arch: DecoderArchitecture, k
     """The layers that keep a cache or a state."""
     if family in WITH_LATENT:
         width = count(config, ("kv_lora_rank",)) + count(config, ("qk_rope_head_dim",), 64)
-        latent = CacheLayers(attention="latent", layers=arch.layers, kv_heads=1, head_dim=width)
+        expanded = count(config, ("qk_nope_head_dim",), 128) + count(config, ("v_head_dim",), 128)
+        latent = CacheLayers(
+            attention="latent", layers=arch.layers, kv_heads=1, head_dim=width, expanded=arch.heads * expanded
+        )
         return {"cache": (latent,)}
     shared = optional(config, "num_kv_shared_layers")
     kept = kinds[: len(kinds) - shared]
@@ -215,14 +244,12 @@ def _counted(
 ) -> DecoderArchitecture:
     """With the parameters counted: all of them, and those of the matrices that the files store small."""
     hidden, layers, experts = arch.hidden, arch.layers, arch.experts
+    replaced = experts.layers if experts and family not in _GEMMA4 else 0  # by experts; in Gemma 4 they stand beside
     # Matrices by the name that a quantiser would leave out.
     matrices = {
         "self_attn.q_proj": _attention(config, family, arch, kinds),
         "linear_attn.in_proj_qkvz": _linear_attention(arch),
-        "mlp.gate_proj": (layers - (experts.layers if experts and family not in _GEMMA4 else 0))
-        * (arch.mlp_matrices or 3)
-        * hidden
-        * arch.ffn,
+        "mlp.gate_proj": (layers + _wider(config, family) - replaced) * (arch.mlp_matrices or 3) * hidden * arch.ffn,
     }
     beside = 2 * layers * hidden + hidden
     if experts is not None:
@@ -231,9 +258,11 @@ def _counted(
         beside += experts.layers * experts.count * hidden
         if family == "gpt_oss":
             beside += experts.layers * experts.count * (2 * experts.ffn + hidden)
+    tables = 0
     if family in _GEMMA4:
         per_layer = optional(config, "hidden_size_per_layer_input")
-        beside += per_layer * layers * (optional(config, "vocab_size_per_layer_input") + 2 * hidden)
+        tables = per_layer * layers * optional(config, "vocab_size_per_layer_input")
+        beside += tables + per_layer * layers * 2 * hidden
     linear = sum(parameters * files.share(module, layers) for module, parameters in matrices.items())
     if files.quantization is Quantization.MXFP4 and family == "gpt_oss":
         linear = matrices.get("mlp.experts.0.gate_proj", 0)
@@ -242,9 +271,16 @@ def _counted(
         update={
             "parameters": sum(matrices.values()) + beside + embeddings,
             "linear": int(linear) if files.quantization is not Quantization.NONE else sum(matrices.values()),
+            "looked_up": tables,
             "unloaded": _prediction_head(config, family, arch),
         }
     )
+
+
+def _wider(config: Mapping[str, Any], family: str) -> int:
+    """Layers whose MLP is twice as wide: in Gemma 4's smallest, those that read another layer's cache."""
+    doubled = family in _GEMMA4 and config.get("use_double_wide_mlp")
+    return optional(config, "num_kv_shared_layers") if doubled else 0
 
 
 def _attention(config: Mapping[str, Any], family: str, arch: DecoderArchitecture, kinds: list[str]) -> int:
@@ -294,4 +330,6 @@ def _prediction_head(config: Mapping[str, Any], family: str, arch: DecoderArchit
     mlp = (
         3 * arch.hidden * (experts.count * experts.ffn + experts.shared_ffn) if experts else 3 * arch.hidden * arch.ffn
     )
-    return number * (attention + mlp + 2 * arch.hidden * arch.hidden)
+    # DeepSeek's and GLM's files hold the embedding and the lm_head again beside it.
+    copies = 2 * arch.vocab * arch.hidden if family in WITH_LATENT or family == "glm4_moe" else 0
+    return number * (attention + mlp + 2 * arch.hidden * arch.hidden + copies)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -31,6 +31,9 @@ _METHODS = {
     "gguf": Quantization.GGUF,
 }
 _ALGORITHMS = {"NVFP4": Quantization.NVFP4, "FP8": Quantization.FP8}  # of modelopt
+# `get_min_capability` of the schemes of compressed-tensors and of ModelOpt's FP8, which has no weight-only kernel.
+_COMPRESSED, _MODELOPT_FP8 = (7, 5), (8, 9)
+_NO_KERNEL = frozenset({"exl2", "exl3", "eetq", "quanto", "higgs", "vptq", "spqr", "quip"})
 _IGNORED = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
 # Names that one matrix goes by in checkpoints of text models and of what is built around them.
 _PREFIXES = ("model.layers.", "model.language_model.layers.", "language_model.model.layers.", "language_model.layers.")
@@ -44,6 +47,7 @@ class Stored:
     quantization: Quantization = Quantization.NONE
     weight_bytes: float | None = 2.0  # of one quantised weight, scales included; None: nobody can tell
     ignored: tuple[str, ...] = ()  # names and patterns of the matrices left in half precision
+    lowest: tuple[int, int] = (0, 0)  # compute capability that this way of storing needs, beyond its quantisation's
 
     def share(self, module: str, layers: int) -> float:
         """Share of the layers whose `module` ("self_attn.q_proj") is quantised."""
@@ -55,6 +59,33 @@ class Stored:
 
     def _ignores(self, name: str) -> bool:
         return any(_matches(pattern, prefix + name) for pattern in self.ignored for prefix in _PREFIXES)
+
+
+# A pattern of a checkpoint that nobody knows may take a regular expression years: repeated groups that repeat or choose
+# themselves, and many open repetitions after each other.
+_MOST_REPETITIONS, _LONGEST_PATTERN, _MOST_PATTERNS = 4, 5000, 10_000
+_REPEATS = frozenset("*+{")
+
+
+def _slow(pattern: str) -> bool:
+    """Whether matching a pattern may take much longer than the name is long."""
+    if not pattern.startswith("re:"):
+        return False
+    plain = re.sub(r"\\.|\[[^\]]*\]", "x", pattern[3:])  # escaped characters and classes repeat nothing
+    if len(plain) > _LONGEST_PATTERN or sum(letter in _REPEATS for letter in plain) > _MOST_REPETITIONS:
+        return True
+    open_groups = [False]  # of each open group, whether it repeats or chooses
+    for letter, following in zip(plain, plain[1:] + " ", strict=True):
+        if letter == "(":
+            open_groups.append(False)
+        elif letter == ")" and len(open_groups) > 1:
+            varies = open_groups.pop()
+            if varies and following in _REPEATS:
+                return True
+            open_groups[-1] |= varies or following in _REPEATS
+        elif letter == "|" or letter in _REPEATS:
+            open_groups[-1] = True
+    return False
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -74,6 +105,12 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
     Raises UnsupportedModelError for a method that the memory model does not know.
     """
     found = part(config, "quantization_config", "compression_config")
+    unserved = _unserved(config, found)
+    if unserved:
+        raise UnsupportedModelError(
+            f"these weights are stored as {unserved} stores them, and vLLM has no kernel for that; "
+            "ops fit --config config.json   # of a repository that has it in half precision, AWQ, GPTQ or FP8"
+        )
     if given is not None:
         # Of a half-precision model: what it would be. Where the config has a method of its own, only the files tell.
         return Stored(given, STORED_BYTES.get(given, 2.0) if found is None and given not in _UNKNOWN else None)
@@ -81,8 +118,14 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
         return Stored()
     method = str(found.get("quant_method", "")).lower()
     ignored = tuple(name for key in _IGNORED for name in words(found, key))
+    if len(ignored) > _MOST_PATTERNS or any(_slow(pattern) for pattern in ignored):
+        raise UnsupportedModelError(
+            "the names of what this model's files leave in half precision take too long to match; give the size of "
+            "the files with --quantization and --weights-bytes",
+            {"--quantization": _declared(found).value},
+        )
     if method == "compressed-tensors" or (not method and "config_groups" in found):
-        return _compressed(found, ignored)
+        return replace(_compressed(found, ignored), lowest=_COMPRESSED)
     algorithm = ""
     if method.startswith("modelopt"):
         algorithm = str(found.get("quant_algo") or (part(found, "quantization") or {}).get("quant_algo") or "").upper()
@@ -92,7 +135,23 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
     if known is Quantization.BITSANDBYTES and not found.get("load_in_4bit", True):
         return Stored(Quantization.INT8, 1.0, ignored)
     integer = known in (Quantization.AWQ, Quantization.GPTQ)
-    return Stored(known, _integer_bytes(found) if integer else _float_bytes(known), ignored)
+    lowest = _MODELOPT_FP8 if algorithm and known is Quantization.FP8 else (0, 0)
+    return Stored(known, _integer_bytes(found) if integer else _float_bytes(known), ignored, lowest)
+
+
+def _unserved(config: Mapping[str, Any], found: Mapping[str, Any] | None) -> str | None:
+    """Whose way of storing it is that no version of vLLM serves."""
+    method = str((found or {}).get("quant_method", "")).lower()
+    if method in _NO_KERNEL:
+        return method
+    # MLX names no method, and says the same under another name beside it or in place of it.
+    apple = (found if found and not method else None) or (part(config, "quantization") if not found else None)
+    return "MLX" if apple and "bits" in apple and "group_size" in apple else None
+
+
+def _declared(found: Mapping[str, Any]) -> Quantization:
+    """The method that a config names, or the nearest one."""
+    return _METHODS.get(str(found.get("quant_method", "")).lower(), Quantization.AWQ)
 
 
 def _unknown(method: str, found: Mapping[str, Any]) -> UnsupportedModelError:

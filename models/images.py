@@ -38,6 +38,24 @@ TEI_CPU = Image(
     ),
 )
 
+LLAMA_CPP = Image(
+    registry="ghcr.io",
+    repository="ggml-org/llama.cpp",
+    tag="server-b11176",
+    digest="sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af",
+    # The image's default user is root; the server is one program with its libraries in /app, and writes nothing.
+    uid=1000,
+    gid=1000,
+    home="/tmp",  # noqa: S108  a volume of the pod
+    compressed_gib=0.4,
+    source=Source(
+        facts="entry point, user (.devops/cpu.Dockerfile of build 11181); digest (pinned so by 5 public repositories, "
+        "two of which looked it up for this tag); size (854 MB on disk by a public report of build 10068)",
+        where="ggml-org/llama.cpp; nobody here pulled it",
+        evidence=Evidence.REPORTED,
+    ),
+)
+
 LITELLM = Image(
     registry="ghcr.io",
     repository="berriai/litellm",

@@ -52,7 +52,7 @@ class Machine:
 
     name: str  # "g2-standard-8"
     vcpus: int
-    memory_gib: int
+    memory_gib: float
     gpus: int = 0
     gpu: Gpu | None = None
 

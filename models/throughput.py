@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from models.facts import GIB, Evidence, Load, PerToken, Price, Source, Throughput
 from models.memory.kv_cache import cache_layers, layer_token_bytes, state_bytes
+from models.memory.vllm import GpuFit
 from models.memory.weights import STORED_BYTES, shape
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 
@@ -121,8 +122,8 @@ def work(
     routed = (experts.parameters * experts.count, experts.size * experts.count) if experts else (0, 0)
     layers = cache_layers(arch)
     return Work(
-        size=weights_gib * GIB - ((copies - 1) * embedding + tower) * _HALF - routed[1],
-        parameters=arch.parameters - copies * embedding - routed[0],
+        size=weights_gib * GIB - ((copies - 1) * embedding + tower + arch.looked_up) * _HALF - routed[1],
+        parameters=arch.parameters - copies * embedding - arch.looked_up - routed[0],
         head=embedding,
         cache=tuple((kind.layers * layer_token_bytes(kind, 1, kv_element_bytes), kind.window) for kind in layers),
         attention=sum(kind.layers for kind in layers) * arch.heads * arch.head_dim,
@@ -229,9 +230,9 @@ def speed(task: Work, machine: Machine, load: Load, streams: int = 1) -> Speed:
     )
 
 
-def most_streams(load: Load, *, kv_cache_tokens: int, max_num_seqs: int) -> int:
+def most_streams(load: Load, fit: GpuFit, *, max_num_seqs: int) -> int:
     """Requests of a load that flags and KV cache hold at once; at least 1."""
-    return max(1, min(max_num_seqs, kv_cache_tokens // (load.prompt_tokens + load.output_tokens)))
+    return max(1, min(max_num_seqs, fit.at_once(load.prompt_tokens + load.output_tokens)))
 
 
 def knee(task: Work, machine: Machine, load: Load, most: int) -> Speed:

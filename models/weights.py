@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.facts import Commit, Spec
+from models.facts import Commit, FileName, HexDigest, Spec
 
 
 class CacheLayers(Spec):
@@ -18,6 +18,7 @@ class CacheLayers(Spec):
     kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
     window: int | None = Field(default=None, gt=0)  # of sliding attention, or encoder positions of cross attention
+    expanded: int = 0  # elements of keys and values that prefill makes of one latent vector
 
 
 class StateLayers(Spec):
@@ -46,10 +47,18 @@ class Tower(Spec):
     """An encoder of images or sound in front of the decoder, loaded in half precision, and its profiling run."""
 
     parameters: int = Field(gt=0)
-    tokens: int = Field(gt=0)  # embeddings that the largest item becomes
+    tokens: int = Field(gt=0)  # embeddings that the largest item becomes: of images, where a video may be larger
     patches: int = Field(gt=0)  # rows that the encoder works on for them
-    width: int = Field(gt=0)  # elements of one row alive at once in a layer
+    width: int = Field(gt=0)  # elements of one row alive at once in a layer, on every GPU
+    split: int = 0  # further ones that several GPUs share
     embeddings: int = 1  # vectors of the decoder's width that one token becomes (deepstack: more than one)
+    frame_tokens: int = 0  # embeddings of two frames of a video, as many of which as the context holds are one item
+    announced: int = 0  # embeddings that some versions keep room for beside it, though no video becomes as many
+
+    @property
+    def films(self) -> bool:
+        """Whether a video takes more memory than an image."""
+        return bool(self.frame_tokens or self.announced)
 
 
 class DecoderArchitecture(Spec):
@@ -73,6 +82,7 @@ class DecoderArchitecture(Spec):
     states: StateLayers | None = None
     experts: Experts | None = None
     tower: Tower | None = None
+    looked_up: int = 0  # parameters of further tables, of which a token takes a row: loaded, never read whole
     unloaded: int = 0  # parameters in the files that vLLM leaves there: a prediction head that nobody asked for
     rotary_tables: int = 1  # tables of all positions that vLLM keeps
 
@@ -123,6 +133,7 @@ class Weights(Spec):
     quantization: Quantization
     dtype: Literal["float32", "float16", "bfloat16"]  # of what is not quantised, and of the KV cache
     files: tuple[str, ...]  # patterns of the files that the engine reads; nothing else is downloaded
+    digests: tuple[tuple[FileName, HexDigest], ...] = ()  # of files, where on record: a hub that has others is refused
     bytes_on_disk: int = Field(gt=0)
     architecture: Architecture
     gated: bool = False  # the hub wants an accepted licence and a token

@@ -195,7 +195,9 @@ class _Bill:
         yield from self.database("gateway database", platform.gateway.database)
         if platform.gateway.former_database != "none":
             yield from self.database("former database, kept", platform.gateway.former_database)
-        disabled = [load for m in self.plan.models if m.state is State.DISABLED and (load := m.workload)]
+        # A group that config never named was never on, so there is nothing of it to keep.
+        once = [m for m in self.plan.models if m.state is State.DISABLED and m.spec.group in platform.groups]
+        disabled = [load for m in once if (load := m.workload)]
         enabled = [load for m in self.plan.deployed if (load := m.workload)]
         yield self.line(f"claims of {len(enabled)} models", Item.DISK, sum(load.claim_gib for load in enabled))
         if platform.retain_weights and disabled:

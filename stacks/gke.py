@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 import pulumi_gcp as gcp
@@ -22,10 +23,11 @@ from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
 from components.gke.names import CloudNames
 from components.gke.network import GkeNetwork, GkeNetworkArgs
 from components.gke.persistent_disk import PersistentDisk, PersistentDiskArgs
+from components.kubernetes.moves import SYSTEM_SETTING, Shapes, move_of_system
 from components.kubernetes.place import Place
 from models.images import POSTGRES, VLLM
 from models.machines import region_of
-from stacks.plan import Plan
+from stacks.plan import Plan, system_holds
 
 # Asked about every other API and every role, so it is on before any of them.
 _FIRST_API = "cloudresourcemanager"
@@ -75,6 +77,11 @@ def cloud(plan: Plan) -> Cloud:
         GkeNetworkArgs(name=names.network, region=region, after=apis),
         opts=in_gcp,
     )
+    shape = pulumi.Stash(
+        "system-machine",
+        input=plan.system.machine.name,
+        opts=pulumi.ResourceOptions(hooks=_system_shapes(plan).stay("the system pool")),
+    )
     cluster = GkeCluster(
         "cluster",
         GkeClusterArgs(
@@ -89,6 +96,7 @@ def cloud(plan: Plan) -> Cloud:
             deletion_protection=settings.platform.deletion_protection,
             labels=labels,
             after=apis,
+            system_pool_after=[shape],
         ),
         opts=in_gcp,
     )
@@ -148,6 +156,17 @@ def _enabled(plan: Plan, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
     gateway = plan.settings.platform.gateway
     sql = _CLOUD_SQL_APIS if "cloud-sql" in (gateway.database, gateway.former_database) else ()
     return [first, *(enabled(api, first) for api in (*_APIS, *sql))]
+
+
+def _system_shapes(plan: Plan) -> Shapes:
+    """The pool's own name has its shape, so a resource beside it keeps what the shape was."""
+    return Shapes(
+        setting=SYSTEM_SETTING,
+        asked=plan.system.asked,
+        of=lambda inputs: inputs.get("input"),
+        told=move_of_system,
+        holds=partial(system_holds, plan),
+    )
 
 
 def _labels(plan: Plan) -> dict[str, str]:

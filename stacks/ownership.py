@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pulumi
 
 from components.kubernetes.clean_exit import end_without_traceback
+from components.kubernetes.never_shrink import refused_adoption
 from stacks.commands import set_command
 from stacks.problems import Problem
 from stacks.sections import GATEWAY, SERVING, Namespaces
@@ -144,6 +145,7 @@ class Ownership:
 
 
 _SHOWN = 6
+_CLAIM = "PersistentVolumeClaim"
 
 
 def claim_all(settings: Settings, kubeconfig: pulumi.Input[str] | None, context: str | None) -> None:
@@ -153,7 +155,9 @@ def claim_all(settings: Settings, kubeconfig: pulumi.Input[str] | None, context:
     """
     ownership = Ownership.of(settings)
     hook = pulumi.ResourceHook(
-        "whose it is", _Judge(ownership, kubeconfig, context).judge, opts=pulumi.ResourceHookOptions(on_dry_run=True)
+        "whose it is",
+        _Judge(ownership, kubeconfig, context, adopt=settings.platform.adopt).judge,
+        opts=pulumi.ResourceHookOptions(on_dry_run=True),
     )
     judged = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook]))
 
@@ -162,21 +166,22 @@ def claim_all(settings: Settings, kubeconfig: pulumi.Input[str] | None, context:
             return None
         metadata: Any = args.props["metadata"]
         metadata.annotations = {**(metadata.annotations or {}), MARK: ownership.mark}
-        opts = args.opts if settings.platform.adopt else pulumi.ResourceOptions.merge(args.opts, judged)
-        return pulumi.ResourceTransformationResult(args.props, opts)
+        return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, judged))
 
     pulumi.runtime.register_stack_transformation(claim)
 
 
 class NotOursError(Exception):
-    """An object that is somebody else's; the text says whose, and the ways out."""
+    """An object that cannot be had: somebody else's, or of another size; the text says so, and the ways out."""
 
 
 class _Judge:
     """The hook before each create, in a preview too. The cluster is asked by the kubeconfig of the provider."""
 
-    def __init__(self, ownership: Ownership, kubeconfig: pulumi.Input[str] | None, context: str | None) -> None:
-        self._ownership, self._context = ownership, context
+    def __init__(
+        self, ownership: Ownership, kubeconfig: pulumi.Input[str] | None, context: str | None, *, adopt: bool = False
+    ) -> None:
+        self._ownership, self._context, self._adopt = ownership, context, adopt
         self._kubeconfig = pulumi.Output.from_input(kubeconfig)
         self._reader: ApiReader | None = None
         self._away = False  # in a preview: there was no answer, and each more would cost a minute
@@ -184,6 +189,8 @@ class _Judge:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="whose")
 
     async def judge(self, args: pulumi.ResourceHookArgs) -> None:
+        if self._adopt and (args.new_inputs or {}).get("kind") != _CLAIM:
+            return
         reader = await self._read_by()
         if reader is None:
             return  # a preview, before there is a cluster
@@ -204,7 +211,7 @@ class _Judge:
             self._reader = ApiReader(kubeconfig, self._context) if kubeconfig else None
         return self._reader
 
-    def _found(self, reader: ApiReader, inputs: Mapping[str, Any]) -> list[Problem]:
+    def _found(self, reader: ApiReader, inputs: Mapping[str, Any]) -> list[Problem | str]:
         from components.kubernetes.api_reader import CannotLookError, UnreachableError  # noqa: PLC0415
 
         if self._away:
@@ -214,6 +221,8 @@ class _Judge:
             if kind == "Namespace":  # the first that is made: both are judged before either is written
                 namespaces = [There.of(kind, found) for found in self._namespaces(reader)]
                 return list(self._ownership.problems(self._ownership.own_namespaces(namespaces), namespaces))
+            if kind == _CLAIM:
+                return list(self._of_claim(reader.claim(metadata["namespace"], metadata["name"]), inputs))
             found = reader.metadata(inputs["apiVersion"], kind, metadata.get("namespace"), metadata["name"])
         except UnreachableError:
             if pulumi.runtime.is_dry_run():
@@ -221,12 +230,23 @@ class _Judge:
                 return []  # there may be no cluster yet
             raise
         except CannotLookError as error:
+            if self._adopt:
+                return []  # the way out of this
             raise NotOursError(
                 f"whether {kind} {metadata['name']} is somebody else's cannot be seen: {error}\n"
                 f"  remedy: {self._ownership.set(['adopt'], 'true')}   # if nothing there is"
             ) from None
         there = [There.of(kind, found)] if found is not None else []
         return list(self._ownership.problems(there, []))
+
+    def _of_claim(self, found: Mapping[str, Any] | None, inputs: Mapping[str, Any]) -> Iterator[Problem | str]:
+        """A claim that a stack finds again is also to have a size that it can have."""
+        if found is None:
+            return
+        if not self._adopt:
+            yield from self._ownership.problems([There.of(_CLAIM, found["metadata"])], [])
+        if message := refused_adoption(found, inputs):
+            yield message
 
     def _namespaces(self, reader: ApiReader) -> list[dict[str, Any]]:
         """The metadata of all namespaces, or of the stack's two where a role lets no one list them."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from components.gateway import litellm_gateway, postgres
 from models.cold_start import ColdStart
+from models.gateway_streams import Streams, proxy_cpu
 from models.images import LITELLM, POSTGRES, VLLM
 from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machine
 from models.needs import Needs
 from models.spec import ModelSpec
+from models.tasks import TASKS
 from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey
 from stacks.sections import Overrides
 from stacks.settings import Settings
@@ -57,6 +60,7 @@ class Choice:
 
     machine: Machine
     reason: str
+    asked: bool = False  # config names it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,13 @@ class Plan:
     def gpu_slots(self) -> int:
         """GPUs that models may hold at once; one that is shared counts for each that shares it."""
         return self.settings.platform.gpu_quota * self.settings.platform.gpu_sharing_clients
+
+    @property
+    def holds_two_gpu_nodes(self) -> bool:
+        """Whether the quota has room for as many GPUs again as models hold: a move to other nodes needs both."""
+        held = sum(model.gpus for model in self.models if model.state is State.UP)
+        gpus = math.ceil(held / self.settings.platform.gpu_sharing_clients)
+        return self.gpu is not None and self.settings.platform.gpu_quota >= 2 * max(gpus, self.gpu.machine.gpus)
 
     @property
     def deployed(self) -> tuple[PlannedModel, ...]:
@@ -148,7 +159,7 @@ def _gpu_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice
         return None
     asked = settings.platform.machine_type
     if asked != "auto":
-        return Choice(machine=G2_MACHINES[asked], reason="set by machineType")
+        return Choice(machine=G2_MACHINES[asked], reason="set by machineType", asked=True)
     shapes = list(G2_MACHINES.values())
     gpu_models = on_gpu(models)
     reason = "the smallest with an L4"
@@ -161,9 +172,34 @@ def _gpu_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice
     return Choice(machine=shapes[-1], reason=f"the largest there is, and still too small: {reason}")
 
 
+def streams_of(model: PlannedModel) -> Streams | None:
+    """What one replica of a model writes under load; None where it writes nothing here, or nobody can say how much."""
+    if not TASKS[model.spec.task].generates or not model.workload:
+        return None
+    try:
+        rate = model.spec.expected_throughput
+    except ValueError:  # of flags that are refused anyway
+        return None
+    if rate is None or not rate.at.output_tokens:
+        return None
+    written = rate.at.output_tokens / (rate.at.prompt_tokens + rate.at.output_tokens)
+    return Streams(rate.tokens_per_second * written, model.spec.engine.tokens_a_chunk, rate.at.output_tokens)
+
+
+def gateway_needs(settings: Settings, models: tuple[PlannedModel, ...]) -> Needs:
+    """Requests of a replica of the gateway, by what the enabled models write that the GPUs hold at once.
+
+    By enabled and not by up: a model that is scaled does not roll the gateway.
+    """
+    platform = settings.platform
+    written = [found for m in models if m.state in (State.UP, State.OFF) and (found := streams_of(m))]
+    slots = max(1, platform.gpu_quota * platform.gpu_sharing_clients)
+    return replace(litellm_gateway.NEEDS, cpu=proxy_cpu(written, slots, platform.gateway.replicas))
+
+
 def system_needs(settings: Settings, models: tuple[PlannedModel, ...], *, all_on: bool) -> list[tuple[str, Needs]]:
     """Pods of the system pool at their busiest: one more gateway while it rolls."""
-    gateway = [(litellm_gateway.APP, litellm_gateway.NEEDS)] * (settings.platform.gateway.replicas + 1)
+    gateway = [(litellm_gateway.APP, gateway_needs(settings, models))] * (settings.platform.gateway.replicas + 1)
     database = [(postgres.APP, postgres.NEEDS)] if settings.platform.gateway.database == "in-cluster" else []
     cpu_models = [
         (model.spec.alias, load.needs)
@@ -187,11 +223,25 @@ def system_fits(machine: Machine, nodes: int, pods: list[tuple[str, Needs]]) -> 
     return True
 
 
+def system_holds(plan: Plan, machine: str) -> bool:
+    """Whether a system pool of such machines holds what is up."""
+    pods = system_needs(plan.settings, plan.models, all_on=False)
+    return machine in SYSTEM_MACHINES and system_fits(
+        SYSTEM_MACHINES[machine], plan.settings.platform.system_nodes, pods
+    )
+
+
+def gpu_holds(plan: Plan, machine: str) -> bool:
+    """Whether a GPU pool of such machines holds each model that is up."""
+    up = (load for model, load in on_gpu(plan.models) if model.state is State.UP)
+    return machine in G2_MACHINES and not any(load.needs.lacking(G2_MACHINES[machine]) for load in up)
+
+
 def _system_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice:
     """The shape from config, or the smallest that holds the gateway and every enabled CPU model."""
     asked, nodes = settings.platform.system_machine_type, settings.platform.system_nodes
     if asked != "auto":
-        return Choice(machine=SYSTEM_MACHINES[asked], reason="set by systemMachineType")
+        return Choice(machine=SYSTEM_MACHINES[asked], reason="set by systemMachineType", asked=True)
     pods = system_needs(settings, models, all_on=True)
     shapes = list(SYSTEM_MACHINES.values())
     machine = next((m for m in shapes if system_fits(m, nodes, pods)), shapes[-1])

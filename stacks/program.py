@@ -30,7 +30,7 @@ from stacks.admission import admit
 from stacks.costs import costs
 from stacks.gke import Cloud, cloud, gateway_database
 from stacks.ownership import claim_all
-from stacks.plan import Plan, PlannedModel, State, Workload
+from stacks.plan import Plan, PlannedModel, State, Workload, gateway_needs
 from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY
 from stacks.sections import GATEWAY, SERVING, Namespaces
 
@@ -101,6 +101,7 @@ def deploy(plan: Plan) -> None:
             place=site.gateway,
             image=site.image(LITELLM),
             replicas=plan.settings.platform.gateway.replicas,
+            needs=gateway_needs(plan.settings, plan.models),
             spend_log_days=plan.settings.platform.gateway.spend_log_days,
             models=registrations,
             serving_namespaces=(site.names.models,),
@@ -249,7 +250,12 @@ def _models(
     for model in sorted(plan.deployed, key=lambda m: m.replicas > 0):
         if model.workload is None:
             continue
-        slot = Slot(machine_type=machine.name, after=tuple(released) if model.gpus else ())
+        slot = Slot(
+            machine_type=machine.name,
+            after=tuple(released) if model.gpus else (),
+            asked=plan.gpu is None or plan.gpu.asked,
+            waits=not plan.holds_two_gpu_nodes,
+        )
         args = _model_args(plan, site, model, model.workload, api_key_mark)
         deployed = COMPONENTS[type(model.spec.engine)](args, slot, site.opts)
         registrations[model.spec.alias] = deployed.registration

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from models.engines.base import Engine
 from models.facts import Evidence, Source, Throughput
-from models.gateway_database import MAX_REPLICAS
+from models.gateway_database import LEAST_GIB, MAX_REPLICAS
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
 from models.prices import Item
 from models.spec import ModelSpec
@@ -147,7 +147,7 @@ class Gateway(Section):
     replicas: Annotated[Whole, Field(ge=1, le=MAX_REPLICAS)] = 1
     database: Literal["in-cluster", "cloud-sql"] = "in-cluster"
     former_database: Literal["none", "in-cluster", "cloud-sql"] = "none"  # what the stack had before, and keeps
-    database_gib: Annotated[Whole, Field(ge=10, le=_LARGEST_DISK_GIB)] = 10
+    database_gib: Annotated[Whole, Field(ge=LEAST_GIB, le=_LARGEST_DISK_GIB)] = LEAST_GIB
     spend_log_days: Annotated[Whole, Field(ge=1, le=3650)] = 30  # then a call's row goes; totals of keys stay
     backups_kept: Annotated[Whole, Field(ge=1, le=365)] = 7  # one a night
 
@@ -313,7 +313,7 @@ class RunsHere(Overrides):
         context = own.pop(spec.engine.context_setting, None) if spec.engine.context_setting else None
         changed: dict[str, object] = {}
         if own:
-            changed["engine"] = spec.engine.model_copy(update=own)
+            spec = spec.engine.model_copy(update=own).adapted(spec)
         if context is not None:
             changed["context"] = context
         if self.tokens_per_second is not None:

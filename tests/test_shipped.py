@@ -5,8 +5,12 @@ Whoever cloned this has other models, zones, teams and keys: nothing here names 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,6 +29,7 @@ from ops.pin import command as pin
 from ops.policies import RULES, Resource
 from ops.schema.command import FILES
 from stacks.admission import Admission, admit
+from stacks.costs import costs
 from stacks.plan import State
 from stacks.settings import RawConfig
 from tests.checkout import CHECKOUT
@@ -119,6 +124,16 @@ def test_a_missing_revision_can_be_written_where_its_entry_stands(
     assert copy.read_text().count(commit) == 1
 
 
+@pytest.mark.parametrize("alias", [alias for alias in HERE if CATALOG[alias].group == "gguf"])
+def test_a_model_on_cpu_is_sold_for_what_it_costs_on_the_machine_of_its_plan(alias: str) -> None:
+    bill = costs(judged(on_gke()).plan)
+    assert bill
+    (cost,) = (model for model in bill.models if model.alias == alias)
+    assert cost.usd_per_mtok is not None
+    assert cost.price_usd_per_mtok is not None
+    assert cost.usd_per_mtok <= cost.price_usd_per_mtok <= 2 * cost.usd_per_mtok, cost.told
+
+
 # --- the stacks ----------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +157,51 @@ def test_a_stack_of_this_checkout_is_planned_by_the_command(stack: str) -> None:
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [model["alias"] for model in json.loads(done.stdout)["models"]] == list(CATALOG)
+
+
+@every_stack
+def test_a_stack_file_stands_as_the_cli_writes_it_so_that_a_change_is_one_line(stack: str) -> None:
+    """It takes out blank lines, quotes plain values, puts one space before a comment, and one line after the last."""
+    text = (CHECKOUT / f"Pulumi.{stack}.yaml").read_text()
+    lines = text.splitlines()
+    assert [line for line in lines if not line.strip() or re.search(r"\S {2,}#", line)] == []
+    assert not lines[-1].lstrip().startswith("#")
+    values = cast("dict[str, object]", yaml.safe_load(text)["config"])
+    assert {key: value for key, value in values.items() if not isinstance(value, str | dict | list)} == {}
+
+
+@every_stack
+@pytest.mark.skipif(shutil.which("pulumi") is None, reason="no `pulumi` on PATH to write the file")
+def test_the_real_cli_changes_the_lines_that_it_is_asked_to_change(stack: str, tmp_path: Path) -> None:
+    file = tmp_path / f"Pulumi.{stack}.yaml"
+    for source in (CHECKOUT / "Pulumi.yaml", CHECKOUT / file.name):
+        shutil.copy(source, tmp_path)
+    for folder in ("home", "state"):
+        (tmp_path / folder).mkdir()
+    env = {**os.environ, "PULUMI_HOME": str(tmp_path / "home"), "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}"}
+    env |= {"PULUMI_CONFIG_PASSPHRASE": "x", "PULUMI_SKIP_UPDATE_CHECK": "true"}
+
+    def changed(*words: str) -> list[str]:
+        before = file.read_text().splitlines()
+        subprocess.run(["pulumi", *words], cwd=tmp_path, env=env, check=True, capture_output=True)
+        lines = difflib.ndiff(before, file.read_text().splitlines())
+        return [line for line in lines if line[0] in "+-" and not line.startswith("+ encryptionsalt: ")]
+
+    assert changed("stack", "init", stack) == []
+    raw = load(CHECKOUT, stack)
+    key, value = next((k, v) for k, v in raw.values.items() if not v.startswith(("{", "[")))
+    assert changed("config", "set", key, value) == []
+    assert changed("config", "set", "gpuBootDiskGib", "150") == ['+   ai-platform:gpuBootDiskGib: "150"']
+    first, group = next(iter(json.loads(raw.values["ai-platform:groups"]).items()))
+    old, new = f"    {first}: {json.dumps(group)}", f"    {first}: {json.dumps(not group)}"
+    assert changed("config", "set", "--path", f"ai-platform:groups.{first}", json.dumps(not group)) == [
+        f"- {old}",
+        f"+ {new}",
+    ]
+    assert changed("config", "rm", "gpuBootDiskGib") == ['-   ai-platform:gpuBootDiskGib: "150"']
+    secret, encrypted = changed("config", "set", "--secret", "litellmMasterKey", "sk-of-a-test")
+    assert secret == "+   ai-platform:litellmMasterKey:"
+    assert encrypted.startswith("+     secure: ")
 
 
 def test_default_providers_are_off_and_every_update_refreshes() -> None:

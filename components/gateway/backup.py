@@ -12,7 +12,7 @@ from pulumi_kubernetes.meta import v1 as meta
 
 from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER
 from components.kubernetes.network_policies import allow, app_peer, egress
-from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks
+from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks, sized_by
 from components.kubernetes.place import Place
 from components.kubernetes.pods import (
     container_security,
@@ -25,6 +25,7 @@ from components.kubernetes.pods import (
     scratch,
     secret_env,
     skip_await,
+    taken_back,
 )
 from models.images import POSTGRES
 from models.needs import Needs
@@ -66,7 +67,9 @@ class DatabaseBackup(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         claim = core.PersistentVolumeClaim(
             CLAIM,
-            metadata=metadata(CLAIM, namespace, "database", annotations=skip_await(True)),
+            metadata=metadata(
+                CLAIM, namespace, "database", annotations=skip_await(True) | taken_back() | sized_by(DATABASE_SETTING)
+            ),
             spec=core.PersistentVolumeClaimSpecArgs(
                 access_modes=["ReadWriteOnce"],
                 resources=core.VolumeResourceRequirementsArgs(requests={"storage": gib(args.gib)}),

@@ -195,7 +195,29 @@ def problem(route: str, known: frozenset[str], body: Json) -> tuple[str, str] | 
             return name, f"'{name}' must be {_MOST[name]} at most"
     if any(True for _ in _tools_of_others(body)):
         return "tools", "'tools' must be functions: nothing else is run for a client here"
-    return _type_problem(body) or (_embedding_problem(body) if "input" in known else None)
+    return (
+        _type_problem(body)
+        or ("input" in known and _embedding_problem(body))
+        or ("prompt" in known and _stream_problem(route, body))
+        or None
+    )
+
+
+def _stream_problem(route: str, body: Json) -> tuple[str, str] | None:
+    """Several texts in one stream of completions: LiteLLM 1.106.2 drops the index of each piece, so they come mixed."""
+    prompt: object = body.get("prompt")
+    texts = cast("list[object]", prompt) if isinstance(prompt, list) else []
+    several = {
+        "n": (body.get("n") or 1) > 1,
+        "prompt": len(texts) > 1 and not all(isinstance(each, int) for each in texts),
+    }
+    field = next((name for name, found in several.items() if found), None)
+    if field is None or body.get("stream") is not True:
+        return None
+    return field, (
+        f"'{field}' asks for several texts, and a stream of {route} would bring them mixed. Ask for them without "
+        "'stream', or for each by itself"
+    )
 
 
 def _type_problem(body: Json) -> tuple[str, str] | None:

@@ -52,6 +52,7 @@ from components.serving.registration import PORT as MODEL_PORT
 from components.serving.registration import Registration
 from models.cold_start import pull_seconds
 from models.gateway_database import pool_size
+from models.gateway_streams import LEAST_CPU
 from models.images import LITELLM
 from models.needs import Needs
 
@@ -59,8 +60,8 @@ APP = "litellm"
 MIGRATION = "litellm-migrate"
 DATABASE_CLIENTS = (APP, MIGRATION)
 PORT = 4000
-# Measured: 715 MB with a database, before traffic.
-NEEDS = Needs(cpu=0.25, gib=1.5, ephemeral_gib=1)
+# Measured: 715 MB with a database, before traffic. A proxy that carries streams asks for more CPU (LiteLlmGatewayArgs).
+NEEDS = Needs(cpu=LEAST_CPU, gib=1.5, ephemeral_gib=1)
 _MIGRATION_S = 600  # LiteLLM's own limit for `prisma migrate deploy`
 _START_S = 300  # measured: 19 to 26 s on two cores; a quarter of a core takes ten times that
 MASTER_SECRET, _SALT = "litellm-master-key", "litellm-salt-key"
@@ -80,6 +81,7 @@ class LiteLlmGatewayArgs:
     place: Place  # namespace and provider of everything here
     image: str  # reference of LiteLLM, as nodes pull it
     replicas: int  # of the proxy
+    needs: Needs  # of each
     spend_log_days: int  # how long the row of a call stays
     models: Sequence[Registration]
     serving_namespaces: tuple[str, ...]
@@ -244,7 +246,7 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 *env(**_COMMON_ENV, DISABLE_SCHEMA_UPDATE="true", MODEL_STATE_FILE=f"{_STATE_PATH}/{_STATE_FILE}"),
             ],
             ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
-            resources=resources(NEEDS),
+            resources=resources(args.needs),
             security_context=container_security(),
             startup_probe=http_probe("/health/readiness", period=10, failures=_START_S // 10),
             # Not /health/readiness: it fails while the database is away and would take every replica out of the

@@ -12,7 +12,7 @@ from pulumi_kubernetes.meta import v1 as meta
 from components.gateway import backup
 from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, PORT, USER, Database
 from components.kubernetes.network_policies import allow, app_peer, ingress
-from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks
+from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks, sized_by
 from components.kubernetes.place import Place, StaticVolume
 from components.kubernetes.pods import (
     NAME_LABEL,
@@ -25,9 +25,10 @@ from components.kubernetes.pods import (
     resources,
     scratch,
     skip_await,
+    taken_back,
 )
 from components.kubernetes.secrets import opaque_secret
-from models.gateway_database import IN_CLUSTER_CONNECTIONS
+from models.gateway_database import IN_CLUSTER_CONNECTIONS, LEAST_GIB
 from models.images import POSTGRES
 from models.needs import Needs
 
@@ -73,24 +74,7 @@ class Postgres(pulumi.ComponentResource):
             args.place.keeping(self),
             immutable_from="databasePassword",
         )
-        claim = core.PersistentVolumeClaim(
-            CLAIM,
-            metadata=metadata(CLAIM, namespace, "database", annotations=skip_await(True)),
-            spec=core.PersistentVolumeClaimSpecArgs(
-                access_modes=["ReadWriteOnce"],
-                resources=core.VolumeResourceRequirementsArgs(requests={"storage": gib(args.gib)}),
-                # Empty means no class at all: bind to exactly the volume named.
-                storage_class_name="" if args.volume else None,
-                volume_name=args.volume.name if args.volume else None,
-            ),
-            opts=pulumi.ResourceOptions.merge(
-                args.place.keeping(self),
-                pulumi.ResourceOptions(
-                    depends_on=[args.volume.volume] if args.volume else None,
-                    hooks=never_shrinks(CLAIM, DATABASE_SETTING),
-                ),
-            ),
-        )
+        claim = _claim(args, self)
         run_volume, run_mount = scratch("run", "/var/run/postgresql", "16Mi")
         tmp_volume, tmp_mount = scratch("tmp", "/tmp", "64Mi")  # noqa: S108  a volume
         ready = ["pg_isready", "-h", "127.0.0.1", "-U", USER, "-d", NAME]
@@ -135,7 +119,11 @@ class Postgres(pulumi.ComponentResource):
                 service_name=APP,
                 selector=meta.LabelSelectorArgs(match_labels={NAME_LABEL: APP}),
                 template=core.PodTemplateSpecArgs(
-                    metadata=meta.ObjectMetaArgs(labels=labels(APP, "database")),
+                    # A disk that grew has a file system that grows when it is mounted the next time.
+                    metadata=meta.ObjectMetaArgs(
+                        labels=labels(APP, "database"),
+                        annotations={"ai-platform/disk": gib(args.gib)} if args.volume else None,
+                    ),
                     spec=core.PodSpecArgs(
                         automount_service_account_token=False,
                         enable_service_links=False,
@@ -198,3 +186,25 @@ class Postgres(pulumi.ComponentResource):
             ready=(server, service),
         )
         self.register_outputs({})
+
+
+def _claim(args: PostgresArgs, parent: pulumi.Resource) -> core.PersistentVolumeClaim:
+    if args.volume:
+        # No class at all, bound to exactly the volume named, whose size is the disk's. The API server never changes the
+        # size of such a claim, so it asks for what every disk has, or for what an older one asked.
+        size, request = {}, LEAST_GIB
+        how = pulumi.ResourceOptions(depends_on=[args.volume.volume], ignore_changes=["spec.resources.requests"])
+    else:
+        size, request = sized_by(DATABASE_SETTING), args.gib
+        how = pulumi.ResourceOptions(hooks=never_shrinks(CLAIM, DATABASE_SETTING))
+    return core.PersistentVolumeClaim(
+        CLAIM,
+        metadata=metadata(CLAIM, args.place.namespace, "database", annotations=skip_await(True) | taken_back() | size),
+        spec=core.PersistentVolumeClaimSpecArgs(
+            access_modes=["ReadWriteOnce"],
+            resources=core.VolumeResourceRequirementsArgs(requests={"storage": gib(request)}),
+            storage_class_name="" if args.volume else None,
+            volume_name=args.volume.name if args.volume else None,
+        ),
+        opts=pulumi.ResourceOptions.merge(args.place.keeping(parent), how),
+    )

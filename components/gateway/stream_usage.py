@@ -33,6 +33,16 @@ def ask_for_usage(data: dict[str, Any]) -> bool:
     return True
 
 
+def share_client() -> None:
+    """Let every request of LiteLLM's OpenAI clients use one HTTP client, with its connections."""
+    import litellm  # noqa: PLC0415  # pyright: ignore
+    from litellm.llms.openai.common_utils import BaseOpenAILLM  # noqa: PLC0415  # pyright: ignore
+
+    shared = cast("Any", litellm)
+    if shared.aclient_session is None:
+        shared.aclient_session = cast("Any", BaseOpenAILLM).get_async_http_client()
+
+
 class StreamUsageHook(CustomLogger):
     """What LiteLLM calls before it routes a request."""
 
@@ -48,3 +58,5 @@ class StreamUsageHook(CustomLogger):
 
 
 hook = StreamUsageHook()
+if CustomLogger is not object:
+    share_client()

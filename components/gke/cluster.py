@@ -19,7 +19,7 @@ _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]  # what a node may 
 class GkeClusterArgs:
     """`system_machine_type` and `system_nodes` hold everything that needs no GPU.
 
-    `after` are the APIs that have to be enabled first.
+    `after` are the APIs that have to be enabled first, `system_pool_after` what has to be judged before its pool.
     """
 
     name: str  # of the cluster in the project
@@ -33,6 +33,7 @@ class GkeClusterArgs:
     deletion_protection: bool  # whether Google Cloud refuses to delete it
     labels: Mapping[str, str]  # of cluster and machines, for the bill
     after: Sequence[pulumi.Resource] = ()
+    system_pool_after: Sequence[pulumi.Resource] = ()
 
 
 class GkeCluster(pulumi.ComponentResource):
@@ -131,7 +132,7 @@ class GkeCluster(pulumi.ComponentResource):
                 ),
                 workload_metadata_config=container.NodePoolNodeConfigWorkloadMetadataConfigArgs(mode="GKE_METADATA"),
             ),
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.system_pool_after)),
         )
         self.name = cluster.name
         self.node_service_account = account.email

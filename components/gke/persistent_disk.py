@@ -11,7 +11,7 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
 from components.kubernetes.place import Place, StaticVolume
-from components.kubernetes.pods import gib
+from components.kubernetes.pods import gib, taken_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class PersistentDisk(pulumi.ComponentResource):
         )
         volume = core.PersistentVolume(
             args.name,
-            metadata=meta.ObjectMetaArgs(name=args.name),
+            metadata=meta.ObjectMetaArgs(name=args.name, annotations=taken_back()),
             spec=core.PersistentVolumeSpecArgs(
                 capacity={"storage": gib(args.gib)},
                 access_modes=["ReadWriteOnce"],

@@ -1,7 +1,8 @@
-"""What is in a cluster already, asked of its API server: whose an object is, and nothing else of it.
+"""What is in a cluster already, asked of its API server: whose an object is, and how large a claim.
 
-The answers are metadata only (`PartialObjectMetadata`), so no Secret's value ever comes here. It reads what the
-provider for Kubernetes reads: a kubeconfig as a path or as its content, with tokens, certificates and exec plugins.
+But for claims the answers are metadata only (`PartialObjectMetadata`), so no Secret's value ever comes here. It reads
+what the provider for Kubernetes reads: a kubeconfig as a path or as its content, with tokens, certificates and exec
+plugins.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class ApiReader:
     _plurals: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     _opened: list[_Opened] = field(default_factory=list[_Opened])  # one, once it was needed
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def claim(self, namespace: str, name: str) -> Json | None:
+        """A PersistentVolumeClaim; None where there is none. Raises CannotLookError."""
+        path = f"namespaces/{urllib.parse.quote(namespace)}/persistentvolumeclaims/{urllib.parse.quote(name)}"
+        return self._get(f"/api/v1/{path}", "application/json")
 
     def metadata(self, api_version: str, kind: str, namespace: str | None, name: str) -> Json | None:
         """An object's metadata; None where there is no such object. Raises CannotLookError."""

@@ -1,8 +1,9 @@
 """Refuses, in `pulumi preview` as in `pulumi up`, a size that cannot be had: a smaller one, or another one too early.
 
-Only the engine knows the size that exists, so this is a hook of the engine. Without it the API server refuses a
-smaller claim in the middle of an update, and a smaller disk is another disk, without what was on it. Nor does it
-change a claim that no pod has used yet.
+Only the engine knows the size that exists, so this is a hook of the engine; of a claim that a stack finds again, only
+the cluster does, and it is asked before the create (stacks/ownership.py). Without it the API server refuses a smaller
+claim in the middle of an update, and a smaller disk is another disk, without what was on it. Nor does it change a
+claim that no pod has used yet.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pulumi
 
 from components.kubernetes.clean_exit import end_without_traceback
 
+_SIZED_BY = "ai-platform/sized-by"
 DATABASE_SETTING = "--path gateway.databaseGib"  # as `pulumi config set` takes it
 _GIB = {"Ki": 2**-20, "Mi": 2**-10, "Gi": 1, "Ti": 2**10, "k": 1e3 / 2**30, "M": 1e6 / 2**30, "G": 1e9 / 2**30}
 
@@ -26,6 +28,11 @@ class ShrinkError(Exception):
 def claim_setting(alias: str) -> str:
     """The key of config that sizes a model's claim, as `pulumi config set` takes it."""
     return f"{alias}:claimGib"
+
+
+def sized_by(setting: str) -> dict[str, str]:
+    """Annotation of a claim: what sizes it, which its reader may want to know as well."""
+    return {_SIZED_BY: setting}
 
 
 def stored_gib(inputs: Mapping[str, Any]) -> float | None:
@@ -72,17 +79,30 @@ def too_early(name: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs
     )
 
 
+def refusal(
+    name: str, setting: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> str | None:
+    """Why a size cannot be had, with the remedy; None where it can. `outputs` is what exists, as it was read last."""
+    if message := shrink(name, old, new):
+        return f"{message}\n  remedy: {keep_size(setting, old)}"
+    return too_early(name, old, new, outputs)
+
+
+def refused_adoption(there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Why a claim that is there cannot become the planned one, with the remedy; None where it can."""
+    metadata = _mapping(new.get("metadata"))
+    setting = _mapping(metadata.get("annotations")).get(_SIZED_BY)
+    return refusal(str(metadata.get("name")), setting, there, new, there) if setting else None
+
+
 def never_shrinks(name: str, setting: str) -> pulumi.ResourceHookBinding:
     """Hook of a resource that holds data. `setting` is the key of config that sizes it, with its flags."""
 
     def refuse(args: pulumi.ResourceHookArgs) -> None:
-        old, new = args.old_inputs or {}, args.new_inputs or {}
-        if message := shrink(name, old, new):
+        found = refusal(name, setting, args.old_inputs or {}, args.new_inputs or {}, args.old_outputs or {})
+        if found:
             end_without_traceback()
-            raise ShrinkError(f"{message}\n  remedy: {keep_size(setting, old)}")
-        if message := too_early(name, old, new, args.old_outputs or {}):
-            end_without_traceback()
-            raise ShrinkError(message)
+            raise ShrinkError(found)
 
     options = pulumi.ResourceHookOptions(on_dry_run=True)
     return pulumi.ResourceHookBinding(before_update=[pulumi.ResourceHook(f"size of {name}", refuse, opts=options)])

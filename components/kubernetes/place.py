@@ -8,13 +8,15 @@ import pulumi
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
+from components.kubernetes.pods import taken_back
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """A namespace and the provider instance for objects in it that hold data.
 
-    That instance adopts an object that a destroy kept (upsert) and never takes over one that another manager
-    owns (no force). Everything else goes through the provider that the component inherits.
+    That instance adopts an object that a destroy kept (upsert) and overrides no other manager (no force), unless the
+    object says so (`taken_back`). Everything else goes through the provider that the component inherits.
     """
 
     namespace: str
@@ -49,7 +51,8 @@ def restricted_namespace(resource: str, name: str, data: pulumi.ProviderResource
             labels=levels,
             annotations={
                 "ai-platform/pod-security": "restricted, since every image here runs as a numeric user without "
-                "privileges"
+                "privileges",
+                **taken_back(),
             },
         ),
         opts=pulumi.ResourceOptions(provider=data, retain_on_delete=True),

@@ -143,6 +143,24 @@ def skip_await(condition: bool) -> dict[str, str]:
     return {"pulumi.com/skipAwait": "true"} if condition else {}
 
 
+def taken_back() -> dict[str, str]:
+    """Annotation for what outlives its stack, a claim, a volume or a namespace.
+
+    Each adoption writes as another field manager, while those before it stay owners of what they wrote: a change
+    would be in conflict with them for ever. Whose the object is was judged before, and what may not change, such as
+    the size of a claim downwards, the API server refuses whoever asks.
+    """
+    return {"pulumi.com/patchForce": "true"}
+
+
+def one_manager() -> dict[str, str]:
+    """Annotation for a Secret that outlives its stack: each adoption writes as the same field manager.
+
+    Without force, so that another value of a Secret that somebody else made stays in conflict.
+    """
+    return {"pulumi.com/patchFieldManager": MANAGED_BY}
+
+
 def made_anew() -> dict[str, str]:
     """Annotation for a Job: one that has failed is replaced by the next update, which else waits for it in vain."""
     return {"pulumi.com/replaceUnready": "true"}

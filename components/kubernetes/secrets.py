@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.kubernetes.pods import metadata
+from components.kubernetes.pods import metadata, one_manager
 
 # Annotation of a pod template: a pod reads a Secret when it starts, so another value has to be another pod.
 READS = "ai-platform/secrets"
@@ -50,7 +50,7 @@ def opaque_secret(
     """
     return core.Secret(
         f"{namespace}-{name}",
-        metadata=metadata(name, namespace, "secret"),
+        metadata=metadata(name, namespace, "secret", annotations=one_manager() if opts.retain_on_delete else None),
         type="Opaque",
         data={
             key: pulumi.Output.secret(pulumi.Output.from_input(value).apply(_encode)) for key, value in values.items()

@@ -8,11 +8,13 @@ from typing import Protocol
 
 import pulumi
 
+from components.serving.llama_cpp import LlamaCppModel
 from components.serving.model_workload import ModelArgs
 from components.serving.registration import Registration
 from components.serving.tei_embeddings import TeiEmbeddings
 from components.serving.vllm_model import VllmModel, VllmModelArgs
 from models.engines.base import Engine
+from models.engines.llama_cpp import LlamaCppEngine
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 
@@ -23,6 +25,8 @@ class Slot:
 
     machine_type: str
     after: Sequence[pulumi.Resource]
+    asked: bool = True  # config names the machine
+    waits: bool = False  # the quota does not hold another node beside its own
 
 
 class Served(Protocol):
@@ -40,7 +44,9 @@ class Served(Protocol):
 
 
 def _vllm(args: ModelArgs, slot: Slot, opts: pulumi.ResourceOptions) -> Served:
-    gpu = VllmModelArgs(model=args, machine_type=slot.machine_type, after=slot.after)
+    gpu = VllmModelArgs(
+        model=args, machine_type=slot.machine_type, after=slot.after, asked=slot.asked, waits=slot.waits
+    )
     return VllmModel(args.spec.alias, gpu, opts=opts)
 
 
@@ -48,7 +54,12 @@ def _tei(args: ModelArgs, slot: Slot, opts: pulumi.ResourceOptions) -> Served:
     return TeiEmbeddings(args.spec.alias, args, opts=opts)
 
 
+def _llama_cpp(args: ModelArgs, slot: Slot, opts: pulumi.ResourceOptions) -> Served:
+    return LlamaCppModel(args.spec.alias, args, opts=opts)
+
+
 COMPONENTS: Mapping[type[Engine], Callable[[ModelArgs, Slot, pulumi.ResourceOptions], Served]] = {
     VllmEngine: _vllm,
     TeiEngine: _tei,
+    LlamaCppEngine: _llama_cpp,
 }

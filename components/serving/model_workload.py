@@ -15,7 +15,7 @@ from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
 from components.kubernetes.network_policies import PUBLIC_INTERNET, allow, egress, ingress, namespace_peer
-from components.kubernetes.never_shrink import claim_setting, never_shrinks
+from components.kubernetes.never_shrink import claim_setting, never_shrinks, sized_by
 from components.kubernetes.place import Place
 from components.kubernetes.pods import (
     NAME_LABEL,
@@ -30,6 +30,7 @@ from components.kubernetes.pods import (
     scratch,
     secret_env,
     skip_await,
+    taken_back,
     timeouts,
     user_env,
 )
@@ -99,7 +100,12 @@ def _claim(args: ModelArgs, parent: pulumi.Resource) -> core.PersistentVolumeCla
     return core.PersistentVolumeClaim(
         name,
         # The default class binds at first use, so a model at zero has a claim that nobody should wait for.
-        metadata=metadata(name, args.place.namespace, _COMPONENT, annotations=skip_await(True)),
+        metadata=metadata(
+            name,
+            args.place.namespace,
+            _COMPONENT,
+            annotations=skip_await(True) | taken_back() | sized_by(claim_setting(args.spec.alias)),
+        ),
         spec=core.PersistentVolumeClaimSpecArgs(
             access_modes=["ReadWriteOnce"],
             resources=core.VolumeResourceRequirementsArgs(requests={"storage": gib(args.claim_gib)}),
@@ -125,6 +131,7 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
                 # None for the default branch: the API server drops an empty value, and the engine would see a change.
                 **({"MODEL_REVISION": weights.revision} if weights.revision else {}),
                 MODEL_FILES=json.dumps(weights.files),
+                **({"MODEL_DIGESTS": json.dumps(dict(weights.digests))} if weights.digests else {}),
                 MODEL_BYTES=str(weights.bytes_on_disk),
                 STAGE_DEADLINE_S=str(args.cold_start.staging_deadline),
                 MODEL_DIRECTORIES=json.dumps(list(directories)),
@@ -197,10 +204,12 @@ def model_objects(
     tolerations: Sequence[core.TolerationArgs] = (),
     directories: Sequence[str] = (),
     after: Sequence[pulumi.Resource] = (),
+    hooks: pulumi.ResourceHookBinding | None = None,
 ) -> ModelObjects:
     """Claim, Deployment, Service, policy and registration of one model.
 
-    `directories` on the claim are made for the engine by its own user, before it mounts them.
+    `directories` on the claim are made for the engine by its own user, before it mounts them; `hooks` are the
+    Deployment's.
     """
     spec, namespace = args.spec, args.place.namespace
     claim = _claim(args, parent)
@@ -248,6 +257,7 @@ def model_objects(
             parent=parent,
             depends_on=[claim, *after],
             custom_timeouts=timeouts(args.cold_start.await_timeout),
+            hooks=hooks,
         ),
     )
     service = core.Service(

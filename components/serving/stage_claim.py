@@ -76,6 +76,7 @@ class Job:
     expected_bytes: int
     deadline_s: float
     cache: Path
+    digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of files, where the catalog has them
     directories: tuple[Path, ...] = ()
     directory_bytes: int = 2 * GIB
     endpoint: str = "https://huggingface.co"
@@ -96,6 +97,7 @@ class Job:
             expected_bytes=int(env["MODEL_BYTES"]),
             deadline_s=float(env["STAGE_DEADLINE_S"]),
             cache=Path(env["HF_HUB_CACHE"]),
+            digests=dict(json.loads(env.get("MODEL_DIGESTS", "{}"))),
             directories=tuple(Path(name) for name in json.loads(env.get("MODEL_DIRECTORIES", "[]"))),
             directory_bytes=int(env.get("MODEL_DIRECTORY_BYTES", cls.directory_bytes)),
             endpoint=env.get("HF_ENDPOINT", cls.endpoint).rstrip("/"),
@@ -209,6 +211,11 @@ def unmatched(job: Job, files: Iterable[File]) -> list[str]:
     return [pattern for pattern in job.patterns if not any(fnmatchcase(name, pattern) for name in names)]
 
 
+def differing(job: Job, files: Iterable[File]) -> list[File]:
+    """Files that are not those of the catalog, by their digest."""
+    return [file for file in files if job.digests.get(file.name, file.digest) != file.digest]
+
+
 def chosen(job: Job, listing: Listing) -> tuple[File, ...]:
     """The files of the patterns, the weights once: some repositories hold them again, for other programs."""
     files = [f for f in listing.files if any(fnmatchcase(f.name, pattern) for pattern in job.patterns)]
@@ -281,7 +288,7 @@ def held(job: Job, commit: str, file: File) -> bool:
 def complete(job: Job, listing: Listing) -> Listing | None:
     """What the engine reads of a list, if the claim holds all of it."""
     commit, wanted = listing.commit, chosen(job, listing)
-    if unmatched(job, wanted) or not all(held(job, commit, file) for file in indexes(wanted)):
+    if unmatched(job, wanted) or differing(job, wanted) or not all(held(job, commit, file) for file in indexes(wanted)):
         return None
     wanted, lacking = indexed(job, commit, wanted)
     # All sizes before any content: a look at each file is cheap, reading one is not.

@@ -15,7 +15,7 @@ full claim) fails at once, with the remedy.
 
 Environment:
   MODEL_ALIAS, MODEL_ID, MODEL_REVISION (commit, or none for the default branch),
-  MODEL_FILES (JSON list of patterns), MODEL_BYTES (size by the catalog),
+  MODEL_FILES (JSON list of patterns), MODEL_BYTES (size by the catalog), MODEL_DIGESTS (JSON object: SHA-256 by file),
   MODEL_DIRECTORIES (JSON list of directories to make for the engine's caches), MODEL_DIRECTORY_BYTES (of each),
   STAGE_DEADLINE_S (give up after), HF_HUB_CACHE (directory on the claim), HF_TOKEN (gated models only),
   HF_ENDPOINT (the hub), HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT (seconds without a byte: of lists, of files).
@@ -49,6 +49,7 @@ from stage_claim import (
     brought,
     chosen,
     complete,
+    differing,
     held,
     indexed,
     indexes,
@@ -155,6 +156,12 @@ def bring(job: Job, watchdog: Watchdog) -> Listing:
     where = f"correct `files` of {job.alias} in models/catalog, then: pulumi up"
     for pattern in unmatched(job, listing.files):
         raise Permanent(f"{job.label} has no file '{pattern}', which the engine needs: {where}")
+    for file in differing(job, listing.files):
+        raise Permanent(
+            f"{job.label} has another {file.name} than the catalog: SHA-256 {file.digest}, not "
+            f"{job.digests[file.name]}. If it is the right one, correct `sha256` of {job.alias} in models/catalog, "
+            "then: pulumi up"
+        )
     obtain(job, watchdog, listing, indexes(listing.files))
     files, lacking = indexed(job, listing.commit, listing.files)
     if lacking:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
+from components.kubernetes.moves import GPU_SETTING, Shapes, move_of_model, shape_under_pods
 from components.kubernetes.pods import env, gib, metadata, scratch, secret_env
 from components.serving.model_workload import (
     CLAIM_PATH,
@@ -24,11 +25,12 @@ from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT, Registration
 from models.engines.vllm import HOME_GIB as VLLM_HOME_GIB
 from models.engines.vllm import VllmEngine
-from models.machines import ACCELERATOR_LABEL, GPU_TAINT, INSTANCE_TYPE_LABEL
+from models.machines import ACCELERATOR_LABEL, G2_MACHINES, GPU_TAINT, INSTANCE_TYPE_LABEL
 from models.spec import ModelSpec
 from models.weights import Weights
 
 _COMPILE_CACHE = f"{CLAIM_PATH}/compile"
+FILES = Path(__file__).with_name("files")  # programs of servers: what they import is not here
 _FILES_PATH = "/opt/engine"
 
 
@@ -50,6 +52,7 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--gpu-memory-utilization": f"{engine.gpu_memory_utilization:g}",
         "--max-num-seqs": str(engine.max_num_seqs),
         "--max-num-batched-tokens": str(engine.max_num_batched_tokens),
+        "--stream-interval": str(engine.stream_interval) if engine.stream_interval > 1 else None,
         "--tensor-parallel-size": str(engine.gpus) if engine.gpus > 1 else None,
         "--tool-call-parser": engine.tool_call_parser,
         "--tool-parser-plugin": _mounted(engine.tool_parser_plugin),
@@ -79,7 +82,7 @@ def _files(model: ModelArgs, engine: VllmEngine, parent: pulumi.Resource) -> cor
     """What the server reads at its start. Other content is another name, so that the pod starts anew with it."""
     if not engine.files:
         return None
-    content = {file: Path(__file__).with_name(file).read_text(encoding="utf-8") for file in engine.files}
+    content = {file: (FILES / file).read_text(encoding="utf-8") for file in engine.files}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     name = f"{model.spec.alias}-files"
     return core.ConfigMap(
@@ -117,6 +120,8 @@ class VllmModelArgs:
     model: ModelArgs  # what every model component takes
     machine_type: str
     after: Sequence[pulumi.Resource] = ()
+    asked: bool = True  # config names the machine, so that another one is meant to move the model
+    waits: bool = False  # the quota does not hold another node beside its own
 
 
 class VllmModel(pulumi.ComponentResource):
@@ -180,9 +185,21 @@ class VllmModel(pulumi.ComponentResource):
             node_selector={ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
             tolerations=[core.TolerationArgs(key=GPU_TAINT, operator="Exists", effect="NoSchedule")],
             after=args.after,
+            hooks=_shapes(args).stay(name),
         )
         self.deployment = objects.deployment
         self.registration = objects.registration
         self.deployment_name = objects.deployment.metadata.name
         self.service_url = pulumi.Output.from_input(objects.registration.api_base)
         self.register_outputs({"deploymentName": self.deployment_name, "serviceUrl": self.service_url})
+
+
+def _shapes(args: VllmModelArgs) -> Shapes:
+    alias, needs, seconds = args.model.spec.alias, args.model.needs, args.model.cold_start.elsewhere
+    return Shapes(
+        setting=GPU_SETTING,
+        asked=args.asked,
+        of=shape_under_pods,
+        told=lambda before, after: move_of_model(alias, before, after, seconds, waits=args.waits),
+        holds=lambda before: before in G2_MACHINES and not needs.lacking(G2_MACHINES[before]),
+    )

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from components.gateway.config import PROVIDERS
+from docs.generate import cpu
 from docs.generate.diagrams import data_path, states
 from docs.generate.pictures import cost_rows, cost_words, fit_of, fit_words, memory, money
 from docs.generate.shown import Shown
@@ -36,6 +37,9 @@ def made(shown: Shown, docs: Path) -> Mapping[str, str]:
         "states": _fenced(states(shown)),
         "costs": _costs(shown),
         "causes": _causes(),
+        "gguf-files": cpu.files(shown.catalog),
+        "gguf-costs": cpu.costs(shown.catalog),
+        "gguf-machines": cpu.machines(shown.catalog),
     }
     pages = {
         "engines.md": _engines(),
@@ -224,6 +228,7 @@ def _catalog(shown: Shown) -> str:
 
 def _served(spec: ModelSpec) -> tuple[str, ...]:
     licence = spec.licence.name + ("" if spec.licence.commercial_use else ", **no commercial use**")
+    licence += f": {spec.licence.terms}" if spec.licence.terms else ""
     gated = ", gated" if spec.weights and spec.weights.gated else ""
     revision = "-"
     if spec.weights:

@@ -18,7 +18,8 @@ from models.spec import ModelSpec
 
 __all__ = ["CATALOG", "FAMILIES", "FLAWS", "GROUPS", "Flaw", "Group"]
 
-FAMILIES = ("chat", "coding", "retrieval", "providers")  # files beside this one, in the order of plans and tables
+# Files beside this one, in the order of plans and tables.
+FAMILIES = ("chat", "coding", "retrieval", "gguf", "providers")
 
 _entries, FLAWS = gather(FAMILIES, GROUPS)
 CATALOG: Mapping[str, ModelSpec] = _entries

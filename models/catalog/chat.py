@@ -17,7 +17,8 @@ ENTRIES = (
         task=Task.CHAT,
         model_id="Qwen/Qwen2.5-0.5B-Instruct",
         served_name="qwen2.5-0.5b-instruct",
-        engine=VllmEngine(image=VLLM, max_num_seqs=128),
+        # Alone it writes a token in 5 ms: 23 chunks a second.
+        engine=VllmEngine(image=VLLM, max_num_seqs=128, stream_interval=8),
         context=8192,
         weights=safetensors(
             "Qwen/Qwen2.5-0.5B-Instruct",

@@ -20,7 +20,8 @@ ENTRIES = (
         task=Task.CHAT,
         model_id="Qwen/Qwen2.5-Coder-7B-Instruct-AWQ",
         served_name="qwen2.5-coder-7b-instruct",
-        engine=VllmEngine(image=VLLM, kernel="awq_marlin"),
+        # Alone it writes a token in 19 ms: 26 chunks a second.
+        engine=VllmEngine(image=VLLM, kernel="awq_marlin", stream_interval=2),
         context=16_384,
         weights=awq(
             "Qwen/Qwen2.5-Coder-7B-Instruct",
@@ -45,7 +46,8 @@ ENTRIES = (
         task=Task.FIM,
         model_id="Qwen/Qwen2.5-Coder-1.5B",
         served_name="qwen2.5-coder-1.5b",
-        engine=VllmEngine(image=VLLM, max_num_seqs=128),
+        # Alone it writes a token in 14 ms: 18 chunks a second.
+        engine=VllmEngine(image=VLLM, max_num_seqs=128, stream_interval=4),
         context=8192,
         weights=safetensors(
             "Qwen/Qwen2.5-Coder-1.5B",
@@ -100,7 +102,8 @@ ENTRIES = (
         task=Task.CHAT,
         model_id="Qwen/Qwen2.5-Coder-3B-Instruct-AWQ",
         served_name="qwen2.5-coder-3b-instruct",
-        engine=VllmEngine(image=VLLM, kernel="awq_marlin"),
+        # Alone it writes a token in 10 ms: 26 chunks a second.
+        engine=VllmEngine(image=VLLM, kernel="awq_marlin", stream_interval=4),
         context=16_384,
         weights=awq("Qwen/Qwen2.5-Coder-3B-Instruct", revision=None, bytes_on_disk=2_690_000_000),
         price=_CODER,

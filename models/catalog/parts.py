@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from models.architectures import ARCHITECTURES
+from models.engines.llama_cpp import GgufFile, weights_of
 from models.facts import Evidence, Licence, Source, Spec
 from models.weights import Quantization, Weights
 
@@ -21,6 +22,7 @@ GROUPS: Mapping[str, Group] = {
     "baseline": Group(summary="the small model that benchmarks and smoke tests run on"),
     "coding-assistant": Group(summary="chat, fill-in-the-middle and tool-using models for editors and agents"),
     "retrieval": Group(summary="embeddings for @codebase and RAG"),
+    "gguf": Group(summary="small chat models on CPU, no GPU needed: development, tests, light use"),
     "providers": Group(
         summary="external providers behind the same keys and budgets",
         unavailable="its egress gateway, which holds the provider's key, is not part of this version",
@@ -72,10 +74,28 @@ def onnx(base: str, *, revision: str | None, bytes_on_disk: int) -> Weights:
     return stored.model_copy(update={"format": "onnx"})
 
 
-def licence(name: str, where: str, evidence: Evidence, *, commercial_use: bool = True) -> Licence:
+def gguf(base: str, *, revision: str | None, file: GgufFile) -> Weights:
+    """One file of a GGUF repository of `base`; its KV cache is float16."""
+    stored = safetensors(
+        base,
+        revision=revision,
+        bytes_on_disk=file.bytes_on_disk,
+        dtype="float16",
+        quantization=Quantization.GGUF,
+        files=(file.file,),
+    )
+    return weights_of(stored.model_copy(update={"format": "gguf"}), file)
+
+
+def licence(
+    name: str, where: str, evidence: Evidence, *, commercial_use: bool = True, terms: str | None = None
+) -> Licence:
     """A licence, read at `where`."""
     return Licence(
-        name=name, commercial_use=commercial_use, source=Source(facts="licence", where=where, evidence=evidence)
+        name=name,
+        commercial_use=commercial_use,
+        terms=terms,
+        source=Source(facts="licence", where=where, evidence=evidence),
     )
 
 

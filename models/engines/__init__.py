@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from models.engines.external import ExternalProvider
+from models.engines.llama_cpp import LlamaCppEngine
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 
-AnyEngine = Annotated[VllmEngine | TeiEngine | ExternalProvider, Field(discriminator="kind")]
-ENGINES = (VllmEngine, TeiEngine, ExternalProvider)
+AnyEngine = Annotated[VllmEngine | TeiEngine | LlamaCppEngine | ExternalProvider, Field(discriminator="kind")]
+ENGINES = (VllmEngine, TeiEngine, LlamaCppEngine, ExternalProvider)

@@ -120,6 +120,15 @@ class Engine(Spec, ABC):
     def flags(self, spec: ModelSpec) -> Mapping[str, int | float | bool | str]:
         """What it is served with, in the words of `ops fit` ("max_model_len"), for those of its flags that size it."""
 
+    def adapted(self, spec: ModelSpec) -> ModelSpec:
+        """An entry of the same engine served by this one, with what follows from its other fields."""
+        return spec.model_copy(update={"engine": self})
+
+    @property
+    def tokens_a_chunk(self) -> int:
+        """Tokens in a chunk of a stream."""
+        return 1
+
     def claim_gib(self, spec: ModelSpec) -> int:
         """Size of the claim that holds its weights, whole GiB; 0 where nothing is stored on one."""
         return disk_gib(spec.weights.bytes_on_disk) if spec.weights else 0

@@ -40,7 +40,7 @@ GPU_GIB = {name: card.gib for name, card in CARDS.items()}
 # Lowest capability of a kernel that vLLM has for it: `get_min_capability` of its quantisation classes.
 _LOWEST = {
     Quantization.AWQ: (7, 5),
-    Quantization.GPTQ: (7, 5),
+    Quantization.GPTQ: (7, 0),
     Quantization.FP8: (7, 5),
     Quantization.INT8: (7, 5),
     Quantization.MXFP4: (8, 0),
@@ -65,22 +65,24 @@ def check_card(
 ) -> None:
     """Raise ValueError with the remedy for what a card of that capability cannot run, whatever its memory."""
     if served_dtype == "bfloat16" and capability < _AMPERE:
-        way_out = (
-            f"{family} overflows in float16; give --gpu l4 or another card of 8.0 or later"
-            if family in FLOAT32_OR_BFLOAT16
-            else "give --dtype float16"
-        )
+        only = family in FLOAT32_OR_BFLOAT16
         raise ValueError(
             f"bfloat16 needs a GPU of compute capability 8.0 and this one has {_name(capability)}, so vLLM refuses "
-            f"--dtype bfloat16; {way_out}"
+            f"--dtype bfloat16{f', and {family} overflows in float16' if only else ''}; "
+            f"give {'--gpu l4 or another card of 8.0 or later' if only else '--dtype float16'}"
         )
     lowest = _LOWEST.get(quantization, (0, 0))
     if quantization in (Quantization.FP8, Quantization.NVFP4) and not version.marlin_on_turing:
         lowest = _AMPERE
+    check_method(capability, lowest, f"{quantization} weights need")
+
+
+def check_method(capability: tuple[int, int], lowest: tuple[int, int], what: str) -> None:
+    """Raise ValueError with the remedy for a card below the lowest with a kernel; `what` is "fp8 weights need"."""
     if capability < lowest:
         raise ValueError(
-            f"{quantization} weights need a GPU of compute capability {_name(lowest)} and this one has "
-            f"{_name(capability)}, so vLLM refuses to start; give --gpu l4 or another card of {_name(lowest)} or later"
+            f"{what} a GPU of compute capability {_name(lowest)} and this one has {_name(capability)}, so vLLM refuses "
+            f"to start; give --gpu l4 or another card of {_name(lowest)} or later"
         )
 
 

@@ -13,7 +13,7 @@ from models.facts import GIB
 from models.memory.kv_cache import cache_layers
 from models.memory.versions import VllmVersion
 from models.memory.weights import HALF, shape
-from models.weights import DecoderArchitecture, Quantization
+from models.weights import DecoderArchitecture, Quantization, Tower
 
 if TYPE_CHECKING:
     from models.memory.vllm import Knobs
@@ -22,7 +22,6 @@ _HIDDEN_COPIES = 4  # residual, norm output, layer input and output live beside 
 # Experts whose kernels (Marlin, CUTLASS) keep their outputs apart from gate and up.
 _OUTPUT_APART = frozenset(Quantization) - {Quantization.NONE, Quantization.FP8, Quantization.INT8}
 _LATENT_CHUNK = 64 * 1024  # tokens of context that MLA prefill expands at once, at most
-_LATENT_VALUE = 128  # v_head_dim and qk_nope_head_dim of every MLA model so far
 
 
 def forward_peak_gib(arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization) -> float:
@@ -40,10 +39,10 @@ def forward_peak_gib(arch: DecoderArchitecture, knobs: Knobs, quantization: Quan
         values = arch.states.heads * arch.states.head_dim
         wide = max(wide, (2 * arch.states.conv_dim + 2 * values) / tp)
     layer = knobs.max_num_batched_tokens * (wide + _HIDDEN_COPIES * arch.hidden) * HALF
-    if any(layers.attention == "latent" for layers in cache_layers(arch)):
+    if expanded := max((layers.expanded for layers in cache_layers(arch)), default=0):
         # What prefill expands of the compressed context, simulated by the profiling run.
         chunk = min(max(8 * (knobs.max_model_len or arch.max_positions), 4 * knobs.max_num_seqs * 64), _LATENT_CHUNK)
-        layer += max(chunk, knobs.max_num_seqs * 64) * arch.heads / tp * 2 * _LATENT_VALUE * HALF
+        layer += max(chunk, knobs.max_num_seqs * 64) * expanded / tp * HALF
     return layer / GIB
 
 
@@ -58,19 +57,46 @@ def profiled_sampler_bytes(arch: DecoderArchitecture, quantization: Quantization
     return version.profiled_bytes if version.second_runner(arch, quantization) else version.sampler_bytes
 
 
+def _item_tokens(tower: Tower, arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> int:
+    """Embeddings of the largest item: an image, or the longest video that the context holds.
+
+    Source: `get_num_frames_with_most_features` in vllm/model_executor/models/qwen2_vl.py.
+    """
+    if not tower.frame_tokens or not knobs.videos:
+        return tower.tokens
+    room = (knobs.max_model_len or arch.max_positions) - (tower.tokens if version.image_beside_video else 0)
+    pairs = min(room // tower.frame_tokens, version.video_frames // 2)
+    return max(tower.tokens, pairs * tower.frame_tokens)
+
+
+def contexts_of_items(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> tuple[int, ...]:
+    """Contexts below which the largest item is a smaller one, with the longest context that the model has."""
+    tower = arch.tower
+    if tower is None or not tower.frame_tokens or not knobs.videos:
+        return (arch.max_positions,)
+    beside = tower.tokens if version.image_beside_video else 0
+    bounds = (beside + pairs * tower.frame_tokens - 1 for pairs in range(2, version.video_frames // 2 + 1))
+    return (arch.max_positions, *(bound for bound in bounds if bound < arch.max_positions))
+
+
 def tower_peak_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> float:
     """Peak of the encoder's pass over the largest items that one batch may hold; 0 without an encoder."""
     tower = arch.tower
     if tower is None:
         return 0.0
-    items = max(knobs.max_num_batched_tokens // tower.tokens, 1) * version.modalities
-    return items * tower.patches * tower.width * HALF / GIB
+    tokens = _item_tokens(tower, arch, knobs, version)
+    items = max(knobs.max_num_batched_tokens // tokens, 1) * version.modalities
+    rows = items * tokens * tower.patches / tower.tokens
+    return rows * (tower.width + tower.split / knobs.tensor_parallel) * HALF / GIB
 
 
-def tower_output_gib(arch: DecoderArchitecture, knobs: Knobs) -> float:
+def tower_output_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> float:
     """The encoder's output, which the profiling run keeps while the decoder runs."""
     tower = arch.tower
     if tower is None:
         return 0.0
-    tokens = max(knobs.max_num_batched_tokens // tower.tokens, 1) * tower.tokens
+    largest = _item_tokens(tower, arch, knobs, version)
+    tokens = max(knobs.max_num_batched_tokens // largest, 1) * largest
+    if version.announces_video and knobs.videos:
+        tokens = max(tokens, tower.announced)
     return tokens * arch.hidden * tower.embeddings * HALF / GIB

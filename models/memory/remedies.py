@@ -26,6 +26,7 @@ class Remedy:
 _SHORTEST_CONTEXT = 2048  # below this a chat model is of no use
 _FEWEST_SEQS, _SMALLEST_CHUNK = 8, 512
 _HIGHEST_UTILIZATION = 0.95
+_WITHOUT_VIDEOS = {"--limit-mm-per-prompt": '{"video": 0}'}
 _LARGER_GPUS = ("a100-40gb", "l40s", "a100-80gb", "h100")
 
 
@@ -133,6 +134,9 @@ def _cheap(model: _Model, knobs: Knobs, *, lower: bool) -> Iterator[Remedy]:
         model.tried(f"utilization {u:.2f}", {"--utilization": f"{u:.2f}"}, replace(knobs, utilization=u))
         for u in utilizations
     )
+    if knobs.videos and model.arch.tower and model.arch.tower.films:
+        without = replace(knobs, videos=False)
+        yield from model.tried("no videos in prompts", _WITHOUT_VIDEOS, without)
     if not knobs.eager:
         yield from model.tried("no CUDA graphs (slower decoding)", {"--eager": ""}, replace(knobs, eager=True))
 
@@ -156,12 +160,15 @@ def _together(model: _Model, knobs: Knobs) -> Iterator[Remedy]:
             max_num_seqs=min(knobs.max_num_seqs, _FEWEST_SEQS),
             max_num_batched_tokens=min(knobs.max_num_batched_tokens, CHUNK),
             utilization=utilization,
+            videos=knobs.videos and not (model.arch.tower and model.arch.tower.films),
         )
         flags = {
             "--max-num-seqs": str(least.max_num_seqs),
             "--max-num-batched-tokens": str(least.max_num_batched_tokens),
             "--utilization": str(least.utilization),
         }
+        if knobs.videos != least.videos:
+            flags |= _WITHOUT_VIDEOS
         fit = model.fit(least)
         if fit is not None and fit.fits:
             what = f"{least.max_num_seqs} sequences, chunks of {least.max_num_batched_tokens:,} tokens and "

@@ -43,7 +43,7 @@ class Startup:
     kernels_gib: float  # modules, tuning and workspaces
     graphs_gib: float  # CUDA graphs that the budget does not hold
     sampler_gib: float  # what the sampler's warm-up takes beyond what profiling reserved
-    left_gib: float  # what utilization leaves alone
+    left_gib: float  # what utilization leaves alone, and what the budget holds for an encoder that no warm-up runs
 
     @property
     def needed_gib(self) -> float:
@@ -79,11 +79,15 @@ def startup(
     *,
     left_gib: float,
     activation_gib: float,
+    reserved_gib: float,
     graphs_gib: float,
     communicators_gib: float = 0.0,
     flashinfer: bool = False,
 ) -> Startup:
-    """The memory beside the budget of one GPU; `graphs_gib` are those captured, whoever counts them."""
+    """The memory beside the budget of one GPU; `graphs_gib` are those captured, whoever counts them.
+
+    `activation_gib` is the decoder's peak, `reserved_gib` that of the profiling run, which an encoder may have set.
+    """
     second = version.second_runner(arch, quantization)
     counted = version.counts_graphs and (not second or version.counts_second_graphs)
     uncounted = _UNCOUNTED_GRAPHS if knobs.tensor_parallel == 1 else _UNCOUNTED_PARALLEL_GRAPHS
@@ -101,5 +105,5 @@ def startup(
         kernels_gib=_KERNELS_GIB + (_WORKSPACE_GIB if flashinfer and version.flashinfer_workspace else 0),
         graphs_gib=graphs_gib * share,
         sampler_gib=sampler,
-        left_gib=left_gib,
+        left_gib=left_gib + max(reserved_gib - activation_gib, 0),
     )

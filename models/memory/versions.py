@@ -21,6 +21,8 @@ class VllmVersion:
     non_torch_gib: float  # CUDA libraries, NCCL, persistent buffers: what the budget pays beside weights
     counts_graphs: bool  # whether the CUDA-graph estimate is taken off the KV cache
     batched_tokens: int | None  # default of --max-num-batched-tokens under 70 GiB; None: the whole context
+    large_defaults: bool = True  # whether any GPU of 70 GiB has the defaults of an H100
+    old_engine_below: tuple[int, int] = (0, 0)  # cards below it run the first engine, which batches the whole context
     tokens_by_context: bool = False  # "GPU KV cache size" is concurrency times context, not blocks of all groups
     hybrid_cache: bool = True  # sliding windows keep only their window
     group_ratio: float = 1.25  # two kinds of layers closer than this share groups of the larger one's size
@@ -35,6 +37,10 @@ class VllmVersion:
     marlin_on_turing: bool = True  # FP8 and NVFP4 weights run on cards below 8.0
     dense_captures: bool = False  # batch sizes are captured in steps of 8 up to 512
     modalities: int = 1  # kinds of items that the profiling run encodes: later only the one of the most tokens
+    video_frames: int = 14  # of the longest video that the profiling run encodes; 0: of one no larger than an image
+    image_beside_video: bool = False  # whether the context holds an image beside that video
+    state_kernels_gib: float = 0  # that kernels of layers with a state keep on cards of 12.x (vllm#36973)
+    announces_video: bool = False  # room for the tokens that a video is announced with, not those that it becomes
     warms_sampler: bool = True  # a sampling step runs after the KV cache is allocated
     flashinfer_workspace: bool = True  # cards without FlashAttention take FlashInfer
 
@@ -76,19 +82,32 @@ _V0 = VllmVersion(
     warms_sampler=False,
     marlin_on_turing=False,
     modalities=2,
+    video_frames=0,
     flashinfer_workspace=False,
 )
 _V0_6 = replace(_V0, name="0.6.4", non_torch_gib=0.10)
-_V0_8 = replace(_V0_6, name="0.8", warms_sampler=True, modalities=1)
-_V0_9 = replace(_V0_8, name="0.9", batched_tokens=2048)
+_V0_8 = replace(
+    _V0_6,
+    name="0.8",
+    batched_tokens=2048,
+    large_defaults=False,
+    old_engine_below=(8, 0),
+    warms_sampler=True,
+    modalities=1,
+    video_frames=16,
+    image_beside_video=True,
+    announces_video=True,
+)
+_V0_8_5 = replace(_V0_8, name="0.8.5", large_defaults=True)
+_V0_9 = replace(_V0_8_5, name="0.9", old_engine_below=(0, 0))
 _V0_10 = replace(_V0_9, name="0.10", hybrid_cache=True)
-_V0_11 = replace(_V0_10, name="0.11", full_graphs=True)
+_V0_11 = replace(_V0_10, name="0.11", full_graphs=True, video_frames=14, image_beside_video=False)
 _V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
-_V0_13 = replace(_V0_12, name="0.13", dense_captures=False)
-_V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45)
+_V0_13 = replace(_V0_12, name="0.13", dense_captures=False, announces_video=False)
+_V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45, state_kernels_gib=3.4)
 _V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
 _V0_20 = replace(_V0_19, name="0.20", counts_graphs=True)
-_V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True)
+_V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True, state_kernels_gib=0)
 _V0_22 = replace(_V0_21, name="0.22", runner="some")
 _V0_23 = replace(_V0_22, name="0.23")
 _V0_24 = replace(_V0_23, name="0.24")
@@ -98,7 +117,7 @@ _V0_29 = replace(_V0_27, name="0.29", runner="v2", counts_second_graphs=True)
 # Newest first.
 VLLM_VERSIONS = (
     *(_V0_29, _V0_27, _V0_26, _V0_24, _V0_23, _V0_22, _V0_21, _V0_20, _V0_19, _V0_18),
-    *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8, _V0_6, _V0),
+    *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8_5, _V0_8, _V0_6, _V0),
 )
 
 

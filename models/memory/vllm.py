@@ -7,13 +7,14 @@ real logs: docs/memory.md. All figures are per GPU unless the name says otherwis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.facts import GIB
 from models.memory.gpus import check_card, needs_flashinfer
 from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_token_bytes
 from models.memory.peaks import (
+    contexts_of_items,
     forward_peak_gib,
     profiled_sampler_bytes,
     sampler_peak_gib,
@@ -62,6 +63,7 @@ class Knobs:
     max_lora_rank: int = 16
     speculation: Speculation | None = None
     language_only: bool = False  # --language-model-only: no encoder of images
+    videos: bool = True  # --limit-mm-per-prompt '{"video": 0}' takes none, and profiles with images alone
     prefix_caching: bool | None = None  # None: as the version does where layers have a state, the only ones it costs
 
     @property
@@ -82,14 +84,15 @@ def default_knobs(
     version: VllmVersion = DEFAULT_VERSION,
     max_num_seqs: int | None = None,
     large: bool | None = None,
+    capability: tuple[int, int] | None = None,
 ) -> Knobs:
     """What `vllm serve` takes where no flag is given.
 
     `large` overrides the guess that a GPU of 70 GiB or more is an H100 (an A100 keeps the small defaults).
     """
-    big = gpu_gib >= _LARGE_GPU_GIB if large is None else large
+    big = version.large_defaults and (gpu_gib >= _LARGE_GPU_GIB if large is None else large)
     tokens = version.batched_tokens
-    if tokens is None:
+    if tokens is None or (capability is not None and capability < version.old_engine_below):
         tokens = CHUNK if context > _WHOLE_CONTEXT_LIMIT else max(context, CHUNK)
         seqs = _SEQS
     else:
@@ -112,6 +115,8 @@ _GRAPH_MIB_PER_LAYER = 7 / 32
 _LEAST_STATE_GRAPHS_GIB = 0.35
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
+_NAMED_GIB = 0.5  # of an encoder's peak: from here on a refusal names it
+_BLACKWELL_CONSUMER = 12  # compute capability of RTX 50 and RTX PRO cards
 # Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
 _VERDICT_GIB = 0.25
 
@@ -194,6 +199,11 @@ class GpuFit:
     fits: bool
     reason: str
     startup: Startup  # what it takes beside the budget
+    layout: KvLayout  # how the KV cache is cut
+
+    def at_once(self, length: int) -> int:
+        """Requests of so many tokens that the KV cache holds at once."""
+        return int(self.layout.concurrency(self.kv_cache_gib, length))
 
 
 def gpu_fit(
@@ -226,8 +236,10 @@ def gpu_fit(
     weights = gpu_weights_gib(arch, quantization, weights_bytes, dtype=dtype, tensor_parallel=tp)
     weights += lora_gib(arch, knobs) + draft_gib(arch, knobs, quantization)
     communicators = 0.0 if tp == 1 else _TP_NVLINK_GIB if gpu_gib >= _LARGE_GPU_GIB else _TP_GIB
-    non_torch = version.non_torch_gib + communicators
+    kernels = version.state_kernels_gib if arch.states and capability and capability[0] == _BLACKWELL_CONSUMER else 0
+    non_torch = version.non_torch_gib + communicators + kernels
     activation = activation_gib(arch, knobs, quantization, version)
+    decoder_peak = decoder_peak_gib(arch, knobs, quantization, version)
     captured = cuda_graph_gib(arch, knobs, version)
     second = version.second_runner(arch, quantization)
     graphs = captured if version.counts_graphs and (not second or version.counts_second_graphs) else 0.0
@@ -239,14 +251,16 @@ def gpu_fit(
         version,
         quantization,
         left_gib=gpu_gib - budget,
-        activation_gib=activation,
+        activation_gib=decoder_peak,
+        reserved_gib=activation,
         graphs_gib=captured,
         communicators_gib=communicators,
         flashinfer=capability is not None and needs_flashinfer(capability),
     )
-    longest = layout.longest(kv - _VERDICT_GIB, arch.max_positions)
+    longest = _longest(arch, layout, knobs, quantization, version, left=kv + activation)
     free = budget <= gpu_gib - CONTEXT_GIB
     fits = free and longest >= requested and beside.starts
+    reason = _reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib)
     return GpuFit(
         total_gib=gpu_gib,
         budget_gib=budget,
@@ -260,8 +274,30 @@ def gpu_fit(
         max_model_len=longest if free and beside.starts else 0,
         concurrency=layout.concurrency(kv, requested),
         fits=fits,
-        reason=_reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib),
+        reason=reason if fits else reason + _held(activation - decoder_peak),
         startup=beside,
+        layout=layout,
+    )
+
+
+def _longest(
+    arch: DecoderArchitecture,
+    layout: KvLayout,
+    knobs: Knobs,
+    quantization: Quantization,
+    version: VllmVersion,
+    *,
+    left: float,
+) -> int:
+    """The longest context of which one request fits; `left` is for activation and KV cache together.
+
+    A shorter context profiles with a shorter video, which leaves the KV cache more.
+    """
+    return max(
+        layout.longest(
+            left - activation_gib(arch, replace(knobs, max_model_len=most), quantization, version) - _VERDICT_GIB, most
+        )
+        for most in contexts_of_items(arch, knobs, version)
     )
 
 
@@ -274,9 +310,22 @@ def activation_gib(
     arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion = DEFAULT_VERSION
 ) -> float:
     """The higher of the profiling run's peaks: encoder, forward pass beside the encoder's output, sampler."""
-    beside = tower_output_gib(arch, knobs)
+    beside = tower_output_gib(arch, knobs, version)
+    return max(tower_peak_gib(arch, knobs, version), beside + decoder_peak_gib(arch, knobs, quantization, version))
+
+
+def decoder_peak_gib(
+    arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion = DEFAULT_VERSION
+) -> float:
+    """The higher of the profiling run's peaks without an encoder: forward pass and sampler."""
     sampler = sampler_peak_gib(arch, knobs, profiled_sampler_bytes(arch, quantization, version))
-    return max(tower_peak_gib(arch, knobs, version), beside + max(forward_peak_gib(arch, knobs, quantization), sampler))
+    return max(forward_peak_gib(arch, knobs, quantization), sampler)
+
+
+def _held(encoder_gib: float) -> str:
+    if encoder_gib < _NAMED_GIB:
+        return ""
+    return f"; {encoder_gib:.2f} GiB are held for its encoder of images, videos or sound"
 
 
 def _reason(
@@ -306,7 +355,10 @@ def _reason(
 def check_knobs(arch: DecoderArchitecture, knobs: Knobs) -> None:
     """Raise ValueError with the remedy for flags that vLLM refuses whatever the memory."""
     if not 0 < knobs.utilization <= 1:
-        raise ValueError(f"utilization {knobs.utilization:g} is no share of a GPU; give one above 0 and up to 1")
+        raise ValueError(
+            f"utilization {knobs.utilization:g} is no share of a GPU; give --utilization 0.9 or another above 0 "
+            "and up to 1"
+        )
     for name in ("max_num_seqs", "max_num_batched_tokens", "tensor_parallel"):
         if getattr(knobs, name) < 1:
             raise ValueError(f"{name} is {getattr(knobs, name)}; give at least 1")

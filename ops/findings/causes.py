@@ -10,6 +10,7 @@
 * PyTorch: `The NVIDIA driver on your system is too old` (Fooocus#1313), `Error 804` (vllm#4940).
 * Prisma: `Error: P1001: Can't reach database server at` (litellm#16190); readiness with `db: "Not connected"`
   (litellm#38121).
+* llama.cpp: `error: invalid argument: --x` (run here, build 10434).
 * clap, of text-embeddings-inference: `error: unexpected argument '--x' found`, `error: invalid value`.
 * containerd by the kubelet: `429 Too Many Requests - Server message: toomanyrequests` (foundation#846).
 * GKE's autoscaler: `Node scale up in zones ... associated with this pod failed: GCE quota exceeded. Pod is at risk of
@@ -145,8 +146,9 @@ LINES = (
         symptom="`CrashLoopBackOff` within seconds, exit code 2",
         means="the engine does not take an argument that it was started with",
         command="kubectl -n {namespace} get pod {pod} -o jsonpath={{.spec.containers[*].args}}",
-        pattern=r"error: (unrecognized arguments|argument |the following arguments are required|unexpected argument|"
-        r"invalid value|ambiguous option|a value is required)|ValidationError: \d+ validation errors? for \w*Config",
+        pattern=r"error: (unrecognized arguments|invalid argument: |argument |the following arguments are required|"
+        r"unexpected argument|invalid value|ambiguous option|a value is required)|"
+        r"ValidationError: \d+ validation errors? for \w*Config",
         final=True,
     ),
     Cause(

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import re
 import reprlib
 import shlex
 import sys
@@ -23,9 +24,9 @@ from models.facts import GIB, Throughput
 from models.hf_config import HfModel, UnsupportedModelError, read_config
 from models.hf_families import DECODERS, ENCODERS
 from models.machines import G2_MACHINES, SYSTEM_MACHINES, Machine
-from models.memory.gpus import CARDS
+from models.memory.gpus import CARDS, check_method
 from models.memory.host import disk_gib, vllm_host_memory
-from models.memory.llama_cpp import gguf_memory
+from models.memory.llama_cpp import UBATCH, gguf_memory
 from models.memory.remedies import remedies
 from models.memory.tei import encoder_gib
 from models.memory.versions import DEFAULT_VERSION, VllmVersion, vllm_version
@@ -34,6 +35,7 @@ from models.memory.weights import disk_bytes
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from ops.errors import OpsError
 from ops.fit import speed
+from ops.fit.limits import per_prompt, text_only, videos
 from ops.fit.profiles import TO_COPY, profile_lines, profiles_here
 from ops.wrapping import folded, width
 from stacks.problems import Problem, did_you_mean, nearest
@@ -95,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="costs where layers keep a state; default: as the version does",
     )
     flags.add_argument("--language-model-only", action="store_true", help="without an encoder of images or sound")
+    flags.add_argument("--limit-mm-per-prompt", type=per_prompt, metavar="JSON", help='without videos: {"video": 0}')
     speed.add_arguments(parser, _positive)
     parser.add_argument("--vllm", metavar="VERSION", help="default: the catalog's, 0.23.0")
     parser.add_argument("--machine", choices=list(_MACHINES), help="default: the smallest that holds it")
@@ -108,9 +111,24 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         # Of models/, which knows no commands: its text is the fact, "; " and what to give instead.
         fact, _, instead = str(error).partition("; ")
-        raise OpsError(fact, instead or "ops fit --help") from error
+        raise OpsError(fact, _typed(args, instead) or "ops fit --help") from error
     sys.stdout.write((json.dumps(answer.json, indent=2) if args.format == "json" else _on_screen(answer.text)) + "\n")
     return _FITS if answer.fits else _DOES_NOT
+
+
+_FLAG = re.compile(r"give (?:at most )?(--[a-z-]+) ([a-z0-9.]+)\b")
+
+
+def _typed(args: argparse.Namespace, instead: str) -> str:
+    """What to give instead as this command with it, where it names a flag of this command and a value."""
+    named = _FLAG.match(instead)
+    if named is None or not hasattr(args, named[1].removeprefix("--").replace("-", "_")):
+        return instead
+    changes: dict[str, str | None] = {named[1]: named[2]}
+    if named[1] == "--gpu":
+        changes |= {"--gpu-memory-gib": None, "--dtype": None}
+    rest = instead[named.end() :].strip(" ;,")
+    return _command(args, changes) + (f"   # {rest}" if rest else "")
 
 
 def _on_screen(text: str) -> str:
@@ -129,6 +147,7 @@ class _Subject:
     weights_bytes: int
     dtype: str
     notes: tuple[str, ...] = ()
+    lowest: tuple[int, int] = (0, 0)  # compute capability that its way of storing weights needs
     flags: Mapping[str, int | float | bool | str] = field(default_factory=dict[str, "int | float | bool | str"])
     sizing: Sizing | None = None  # of a catalog entry: its engine's; None: what the architecture suggests
     stated_gib: float | None = None  # host memory, where an engine states it and no model of memory computes it
@@ -206,7 +225,7 @@ def _from_config(args: argparse.Namespace) -> _Subject:
             f"{_command(args, {})} --weights-bytes N   # the sum of its weight files",
         )
     name = args.config.name if args.config.is_dir() else str(args.config)
-    return _Subject(name, model.architecture, model.quantization, size, model.dtype, model.notes)
+    return _Subject(name, model.architecture, model.quantization, size, model.dtype, model.notes, model.lowest)
 
 
 def _read(args: argparse.Namespace, path: Path, given: Quantization | None = None) -> HfModel:
@@ -256,6 +275,7 @@ def _command(args: argparse.Namespace, changes: Mapping[str, str | None]) -> str
         "--speculative-method": args.speculative_method,
         "--num-speculative-tokens": args.num_speculative_tokens,
         "--draft-config": args.draft_config,
+        "--limit-mm-per-prompt": args.limit_mm_per_prompt,
         "--prompt-tokens": args.prompt_tokens,
         "--output-tokens": args.output_tokens,
         "--profiles": args.profiles,
@@ -291,11 +311,20 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
     arch = subject.architecture
     context = min(args.max_model_len or arch.max_positions, arch.max_positions)
     large = False if (args.gpu or "").startswith("a100") else None
-    knobs = default_knobs(gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large)
+    capability = None if args.gpu_memory_gib else CARDS[args.gpu or "l4"].capability
+    knobs = default_knobs(
+        gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large, capability=capability
+    )
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
     named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
     given |= {name: value for name, value in named.items() if value is not None}
-    return replace(knobs, **given, speculation=_speculation(args, subject), language_only=args.language_model_only)
+    return replace(
+        knobs,
+        **given,
+        speculation=_speculation(args, subject),
+        language_only=args.language_model_only or text_only(args.limit_mm_per_prompt),
+        videos=videos(args.limit_mm_per_prompt),
+    )
 
 
 def _speculation(args: argparse.Namespace, subject: _Subject) -> Speculation | None:
@@ -338,6 +367,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
     served_dtype = {"half": "float16", "auto": None}.get(args.dtype, args.dtype)
     if args.machine and (args.gpu_memory_gib or gpu != "l4"):
         raise OpsError(f"--machine {args.machine} has no such GPU", _command(args, {"--machine": None}))
+    if capability is not None:
+        check_method(capability, subject.lowest, "the way these weights are stored needs")
     version = _version(args, subject)
     knobs = _knobs(args, subject, gpu_gib, version)
 
@@ -373,6 +404,8 @@ def _vllm(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
             served_dtype=served_dtype,
         ):
             flags: dict[str, str | None] = {**remedy.flags}
+            if CARDS[remedy.flags.get("--gpu", "h100")].capability < subject.lowest:
+                continue
             if "--gpu" in flags:
                 flags["--gpu-memory-gib"] = None
             if not flags.keys().isdisjoint({"--gpu", "--tensor-parallel"}):
@@ -597,11 +630,19 @@ def _gguf(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
             f"{_command(args, {})} --weights-bytes N   # the size of the file",
         )
     context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
-    memory = gguf_memory(arch, file_bytes=subject.weights_bytes, context=context)
+    memory = gguf_memory(
+        arch,
+        file_bytes=subject.weights_bytes,
+        context=context,
+        slots=int(subject.flags.get("parallel", 1)),
+        batch_tokens=int(subject.flags.get("batch_tokens", UBATCH)),
+        prompt_cache_mib=int(subject.flags.get("prompt_cache_mib", 0)),
+    )
     parts = {
         "weights_gib": memory.file_gib,
         "kv_cache_gib": memory.kv_cache_gib,
         "compute_gib": memory.compute_gib,
+        **({"prompt_cache_gib": memory.prompt_cache_gib} if memory.prompt_cache_gib else {}),
         "process_gib": memory.process_gib,
     }
     return _cpu_answer(args, subject, math.ceil(memory.total_gib * 10) / 10, parts, context)

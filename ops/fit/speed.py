@@ -92,7 +92,7 @@ def computed(
         language_only=knobs.language_only,
     )
     machine = Machine(rates, gpus=knobs.tensor_parallel, chunk=knobs.max_num_batched_tokens)
-    most = most_streams(load, kv_cache_tokens=fit.kv_cache_tokens, max_num_seqs=knobs.max_num_seqs)
+    most = most_streams(load, fit, max_num_seqs=knobs.max_num_seqs)
     one, best, full = speed(task, machine, load), knee(task, machine, load, most), speed(task, machine, load, most)
     found = node and list_prices().find(node.name, _REGION)
     usd_per_mtok = found.usd / (best.total_per_s * 3600) * 1e6 if found else None

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from models.facts import Load
+from models.machines import G2_MACHINES, SYSTEM_MACHINES
 from models.memory.vllm import GpuFit
 from ops.engine import Registered
 from stacks.access import effective, expand
 from stacks.admission import Admission
 from stacks.costs import Costs, Line, ModelCost, costs
-from stacks.plan import Plan, PlannedModel
+from stacks.plan import Plan, PlannedModel, gateway_needs, gpu_holds, system_holds
 from stacks.sections import Access
 
 
@@ -33,8 +34,11 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
                 "type": plan.gpu.machine.name,
                 "maxNodes": plan.max_gpu_nodes,
                 "slots": plan.gpu_slots,
+                "roomForTwo": plan.holds_two_gpu_nodes,
                 "spot": plan.settings.platform.spot,
                 "reason": plan.gpu.reason,
+                "asked": plan.gpu.asked,
+                "holding": [name for name in G2_MACHINES if gpu_holds(plan, name)],
             }
             if plan.gpu
             else None,
@@ -42,6 +46,12 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
                 "type": plan.system.machine.name,
                 "nodes": plan.settings.platform.system_nodes,
                 "reason": plan.system.reason,
+                "asked": plan.system.asked,
+                "holding": [name for name in SYSTEM_MACHINES if system_holds(plan, name)],
+            },
+            "gateway": {
+                "replicas": plan.settings.platform.gateway.replicas,
+                "cpu": gateway_needs(plan.settings, plan.models).cpu,
             },
         },
         "costs": _costs(bill) if bill else None,
@@ -113,6 +123,7 @@ def _model(model: PlannedModel, known: Collection[str]) -> dict[str, Any]:
         "claimGib": load.claim_gib if load else None,
         "memoryGib": load.needs.gib if load else None,
         "coldStartSeconds": load.cold_start.progress_deadline if load else None,
+        "elsewhereSeconds": load.cold_start.elsewhere if load else None,
         "fit": _fit(model),
         "price": spec.price.model_dump(),
         "licence": spec.licence.name,

@@ -11,13 +11,14 @@ from rich.tree import Tree
 
 from models.facts import PerToken
 from models.gateway_database import CALLS_PER_SECOND, calls_that_fit
+from models.gateway_streams import carried
 from models.prices import HOURS_PER_MONTH
 from ops.console import Column, Row, print_table
 from ops.engine import Registered, custom_resources
 from ops.wrapping import wrapped
 from stacks.admission import Admission
 from stacks.costs import CENTS, HOURLY_DIGITS, Costs, Line, costs
-from stacks.plan import Plan, PlannedModel, State
+from stacks.plan import Plan, PlannedModel, State, gateway_needs, streams_of
 from stacks.problems import Notice, Problem
 
 STATE_STYLE = {State.UP: "bold green", State.OFF: "", State.DISABLED: "dim", State.EXTERNAL: "cyan"}
@@ -151,6 +152,7 @@ def totals(plan: Plan, resources: Sequence[Registered]) -> Iterable[str]:
     yield created(resources)
     yield slots(plan)
     yield spend_log(plan)
+    yield from gateway(plan)
     if platform.target == "gke":
         yield gpu_pool(plan) + (f" ({plan.gpu.reason})" if plan.gpu else "")
         yield f"system pool: {platform.system_nodes} x {plan.system.machine.name} ({plan.system.reason})"
@@ -179,6 +181,21 @@ def spend_log(plan: Plan) -> str:
     full = "the disk grows" if gateway.database == "cloud-sql" else f"{most} at full load"
     held = f"calls logged {gateway.spend_log_days} days: {gateway.database_gib} GiB hold {rate:.2g} a second"
     return f"{held}, {full}"
+
+
+def gateway(plan: Plan) -> Iterable[str]:
+    """What a replica of the gateway asks for, and what all of them carry of the streams that take most of them."""
+    replicas, needs = plan.settings.platform.gateway.replicas, gateway_needs(plan.settings, plan.models)
+    asks = f"gateway: {replicas} x {needs.cpu:g} CPU"
+    written = [(m.spec.alias, found) for m in plan.deployed if (found := streams_of(m))]
+    if not written:
+        yield asks
+        return
+    alias, most = max(written, key=lambda pair: pair[1].cores)
+    yield (
+        f"{asks}; carries {carried(most, replicas):,.0f} tokens a second of {alias}, {most.told} "
+        f"(one replica of it writes {most.tokens_per_s:,.0f})"
+    )
 
 
 def money(bill: Costs | None) -> Iterable[str]:

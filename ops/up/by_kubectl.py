@@ -1,8 +1,9 @@
 """A plan applied by `kubectl apply --server-side`, for a machine without the Pulumi CLI.
 
 It keeps the order that the program declares and the rules of its two providers. What holds data is created and
-updated, never pruned and never taken over from another manager. Everything else is an ApplySet in each namespace:
-changes made by hand are overridden, and what left the plan is removed. Run twice, it changes nothing.
+updated, and never pruned; everything else is an ApplySet in each namespace, and what left the plan is removed. Changes
+made by hand, or by Pulumi, are overridden in both: whose an object is was judged before (`ops/up/ours.py`). Run twice,
+it changes nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def deploy(
     rest = {_identity(manifest): manifest for manifest in objects if manifest["kind"] not in KEPT}
     say(f"applying {len(kept)} namespaces and claims, {len(secrets)} Secrets, {len(rest)} other objects")
     for level in (KEPT[:1], KEPT[1:]):
-        _apply(kubectl, [manifest for manifest in kept if manifest["kind"] in level])
+        _apply(kubectl, [manifest for manifest in kept if manifest["kind"] in level], "--force-conflicts")
     _apply_secrets(kubectl, secrets, values)
     namespaces = sorted({namespace for _, namespace, _ in rest} - {""})
     for namespace in namespaces:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stacks.plan import Plan
 from stacks.problems import Notice, Problem
-from stacks.rules import budgets, databases, fit, names, nodes, pins, purses, slots
+from stacks.rules import budgets, databases, fit, names, nodes, pins, purses, slots, streams
 
 RULES = (
     names.named_cluster,
@@ -28,6 +28,7 @@ REMARKS = (  # the gravest first
     pins.licences,
     budgets.prices,
     nodes.cramped,
+    streams.carries,
     purses.above_the_team,
     purses.small_budgets,
     pins.unpinned,

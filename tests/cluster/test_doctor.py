@@ -133,6 +133,7 @@ ENGINE = [
         ("usage: api_server.py [-h] [--headless]\napi_server.py: error: unrecognized arguments: --swap-space=4"),
         "jsonpath",
     ),
+    ("bad-argument", "error: invalid argument: --ctx-size=2048", "jsonpath"),
     ("bad-argument", "vllm serve: error: argument --max-num-seqs: invalid int value: 'many'", "jsonpath"),
     (
         "gpu-driver",

@@ -11,9 +11,11 @@ import yaml
 
 from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.errors import FailedError
+from ops.manifests import manifests
 from stacks.sections import SERVING
 from tests.catalog import GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
+from tests.gguf_entries import ALIAS, FILES, recorded_with_gguf
 from tests.patience import kubectl_timeout
 from tests.support import SERVED_ALIASES, TEI_ALIASES, VLLM_ALIASES
 
@@ -112,6 +114,18 @@ def test_the_api_server_accepts_every_manifest_and_every_pod_without_a_warning(
         install_crds(cluster, custom_kinds(cluster, new))
         dry_run(cluster, new)
     _accepted.update(json.dumps(o, sort_keys=True) for o in new)
+
+
+@pytest.mark.parametrize("stack", ["local", "ai-dev"])
+@pytest.mark.parametrize("quantization", [file.quantization for file in FILES])
+def test_the_api_server_accepts_a_model_on_llama_cpp(
+    cluster: EmbeddedCluster, namespaces: None, stack: str, quantization: str
+) -> None:
+    """Which is in no stack of tests/project."""
+    settings = (f"{ALIAS}:quantization={quantization}", f"{ALIAS}:promptCacheMib=64", f"{ALIAS}:replicas=1")
+    objects = manifests(recorded_with_gguf(*settings, stack=stack).resources)
+    assert named(objects, "Deployment", ALIAS)
+    dry_run(cluster, [o for o in objects + pods_of(objects) if ALIAS in json.dumps(o)])
 
 
 def test_every_namespace_enforces_the_strictest_pod_security(cluster: EmbeddedCluster, namespaces: None) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from components.gateway.config import gateway_config, model_entry, price_fields
 from components.gateway.database import Database
-from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.gateway.litellm_gateway import NEEDS, LiteLlmGateway, LiteLlmGatewayArgs
 from components.kubernetes.network_policies import app_peer
 from components.serving.registration import registration
 from models.facts import PerAudioSecond, PerQuery, PerToken
@@ -232,6 +232,7 @@ def gateway(image: str, replicas: int = 1, **state: object) -> Records:
             place=place("gateway"),
             image=image,
             replicas=replicas,
+            needs=NEEDS,
             models=[registration(CATALOG["coder-chat"], "serving")],
             serving_namespaces=("serving",),
             spend_log_days=30,

@@ -322,7 +322,12 @@ def test_the_database_s_claim_binds_exactly_the_volume_on_that_disk() -> None:
     assert (reference["namespace"], reference["name"]) == ("gateway", "litellm-db-data")
     assert claim.inputs["spec"]["volumeName"] == volume.inputs["metadata"]["name"]
     assert claim.inputs["spec"]["storageClassName"] == volume.inputs["spec"]["storageClassName"] == ""
-    assert claim.inputs["spec"]["resources"]["requests"]["storage"] == volume.inputs["spec"]["capacity"]["storage"]
+    # The API server changes no such claim, so its request is what any disk has; the disk is what grows.
+    assert volume.inputs["spec"]["capacity"]["storage"] == "20Gi"
+    assert claim.inputs["spec"]["resources"]["requests"]["storage"] == "10Gi"
+    assert claim.ignore_changes == ("spec.resources.requests",)
+    pods = [recorded(f"gateway.databaseGib={gib}").pod("litellm-db").annotations for gib in (10, 20)]
+    assert pods[0] != pods[1]
     assert volume.retain_on_delete
     assert records.waits_for(volume, disk)
     zone = volume.inputs["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]

@@ -287,6 +287,8 @@ def changed(**fields: object) -> ModelSpec:
         ({"gpu_memory_utilization": 0.5}, "--gpu-memory-utilization=0.5", ""),
         ({"max_num_seqs": 7}, "--max-num-seqs=7", ""),
         ({"max_num_batched_tokens": 512}, "--max-num-batched-tokens=512", ""),
+        ({"stream_interval": 8}, "--stream-interval=8", ""),
+        ({"stream_interval": 1}, "--port=8000", "--stream-interval"),  # old releases do not know it
         ({"kv_cache_dtype": "fp8"}, "--kv-cache-dtype=fp8", ""),
         ({"kv_cache_dtype": "auto"}, "--port=8000", "--kv-cache-dtype"),
         ({"max_loras": 2}, "--enable-lora", ""),

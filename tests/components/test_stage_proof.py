@@ -378,3 +378,34 @@ def test_a_token_is_shown_to_the_hub_and_to_nobody_that_it_leads_to(claim: Claim
     assert claim.stage(HF_TOKEN="hf_secret\n").code == 0
     assert hub.authorizations == {"Bearer hf_secret"}
     assert hub.seen_elsewhere == {""}
+
+
+# --- digests of the catalog ------------------------------------------------------------------------------------
+
+
+def digests(content: bytes) -> dict[str, str]:
+    return {"MODEL_DIGESTS": json.dumps({"model.safetensors": sha256(content)})}
+
+
+def test_a_hub_that_lists_another_file_than_the_catalog_is_refused_before_anything_is_downloaded(
+    tmp_path: Path,
+) -> None:
+    with Hub({FIRST: FILES}, default=FIRST, failures=[]) as hub:
+        claim = Claim(tmp_path, hub)
+        result = claim.stage(**digests(b"what the catalog has seen"))
+        assert result.code == 1
+        assert "has another model.safetensors than the catalog: SHA-256" in result.last_line
+        assert "correct `sha256` of some-alias in models/catalog" in result.last_line
+        assert not (claim.cache / "served").exists()
+        assert claim.stage(**digests(FILES["model.safetensors"])).code == 0
+        assert claim.served == wanted()
+
+
+def test_what_is_on_the_claim_counts_only_with_the_digest_of_the_catalog(tmp_path: Path) -> None:
+    with Hub({FIRST: FILES}, default=FIRST, failures=[]) as hub:
+        claim = Claim(tmp_path, hub)
+        assert claim.stage().code == 0
+        assert "nothing to download" in claim.stage(**digests(FILES["model.safetensors"])).output
+        result = claim.stage(**digests(b"another file"))
+        assert result.code == 1, result.output
+        assert "nothing to download" not in result.output

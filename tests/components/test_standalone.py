@@ -16,7 +16,7 @@ import components
 from components.gateway.backup import DatabaseBackup, DatabaseBackupArgs
 from components.gateway.database import Database
 from components.gateway.keys import GatewayKeys, GatewayKeysArgs
-from components.gateway.litellm_gateway import LiteLlmGateway, LiteLlmGatewayArgs
+from components.gateway.litellm_gateway import NEEDS, LiteLlmGateway, LiteLlmGatewayArgs
 from components.gateway.postgres import Postgres, PostgresArgs
 from components.gke.cloud_sql import CloudSql, CloudSqlArgs
 from components.gke.cluster import GkeCluster, GkeClusterArgs
@@ -25,12 +25,13 @@ from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
 from components.gke.network import GkeNetwork, GkeNetworkArgs
 from components.gke.persistent_disk import PersistentDisk, PersistentDiskArgs
 from components.kubernetes.network_policies import app_peer
+from components.serving.llama_cpp import LlamaCppModel
 from components.serving.model_workload import ModelArgs
 from components.serving.namespace import ServingNamespace, ServingNamespaceArgs
 from components.serving.tei_embeddings import TeiEmbeddings
 from components.serving.vllm_model import VllmModel, VllmModelArgs
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
-from tests.catalog import CATALOG
+from tests.gguf_entries import WITH_GGUF
 from tests.support import cluster_provider, cold_start, needs, place, recorded_alone, strings
 
 
@@ -39,7 +40,7 @@ def in_gcp() -> pulumi.ResourceOptions:
 
 
 def model_args(alias: str) -> ModelArgs:
-    spec = CATALOG[alias]
+    spec = WITH_GGUF[alias]
     return ModelArgs(
         spec=spec,
         place=place("models"),
@@ -138,6 +139,7 @@ def gateway() -> LiteLlmGateway:
         place=place("proxy"),
         image="litellm:1",
         replicas=2,
+        needs=NEEDS,
         models=[],
         serving_namespaces=("models",),
         spend_log_days=30,
@@ -192,6 +194,10 @@ ALONE: Mapping[type[pulumi.ComponentResource], tuple[Callable[[], pulumi.Compone
         },
     ),
     ServingNamespace: (serving, {"Secret", "ConfigMap", "NetworkPolicy"}),
+    LlamaCppModel: (
+        lambda: LlamaCppModel("small-gguf", model_args("small-gguf"), opts=cluster_provider()),
+        {"PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"},
+    ),
     TeiEmbeddings: (
         lambda: TeiEmbeddings("embeddings", model_args("embeddings"), opts=cluster_provider()),
         {"PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"},

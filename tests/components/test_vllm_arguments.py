@@ -51,7 +51,7 @@ def mistakes(arguments: list[str]) -> list[str]:
 def _plugged_in(arguments: list[str]) -> list[str]:
     """Names that the plugin of a command line registers; that it is there is part of the answer."""
     named = [value for option, _, value in (a.partition("=") for a in arguments) if option == "--tool-parser-plugin"]
-    files = [Path(vllm_model.__file__).with_name(Path(name).name) for name in named]
+    files = [vllm_model.FILES / Path(name).name for name in named]
     return [name for file in files for name in re.findall(r'register_module\("(\w+)"', file.read_text())]
 
 

@@ -31,7 +31,7 @@ _PACKAGES = (
     *("prometheus-client==0.26.0", "pybase64==1.5.1", "requests==2.34.2", "pyzmq==27.3.0", "aiohttp==3.14.5"),
     "pillow==13.0.0",
 )
-PLUGIN = Path(vllm_model.__file__).with_name("qwen2_5_coder_tools.py")
+PLUGIN = vllm_model.FILES / "qwen2_5_coder_tools.py"
 _PROGRAM = Path(__file__).with_name("vllm_program.py")
 # pip says where packages come from on this machine; nothing public of it does.
 _INDEX = """

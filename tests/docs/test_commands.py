@@ -28,10 +28,19 @@ from stacks.settings import RawConfig
 from tests.catalog import CATALOG
 from tests.checkout import CHECKOUT, PROJECT_DIR
 from tests.docs.snippets import PAGES, Command, commands
+from tests.gguf_entries import GROUPS_WITH_GGUF, SPEC
 from tests.ops.typed import parses_as_ops
 from tests.stacks.remedies import follow
 from tests.support import object_name, recorded
 
+# The tests' own catalog, and what the page of GGUF models names.
+SHOWN = {
+    **CATALOG,
+    **{
+        alias: SPEC.model_copy(update={"alias": alias, "served_name": f"{alias}-served"})
+        for alias in ("tinyllama", "phi-3-mini", "llama-2-7b")
+    },
+}
 # What a reader fills in.
 _BLANKS = {
     "gke_YOUR_PROJECT_": "gke_a-project_",
@@ -128,7 +137,8 @@ class Reader:
         if text == "pulumi config rm":  # the name of a command, in a sentence
             return
         self.config = follow(self.config, text)
-        assert [str(problem) for problem in admit(self.config, rehearsal=True).problems] == []
+        judged = admit(self.config, SHOWN, GROUPS_WITH_GGUF, rehearsal=True)
+        assert [str(problem) for problem in judged.problems] == []
 
     def deploys(self, text: str) -> None:
         words = shlex.split(text.replace("pulumi preview/up", "pulumi up"))[1:]

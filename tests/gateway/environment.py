@@ -26,11 +26,6 @@ ROOT = HERE.parent.parent
 LOCK = HERE / "requirements.lock"
 LLAMA_LOCK = HERE / "llama.lock"
 PRISMA = HERE / "prisma"
-# Debug code is slower to run and several times faster to compile; a 300 KB model does not mind.
-LLAMA_FLAGS = (
-    "-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O0 -DCMAKE_C_FLAGS=-O1 -DGGML_NATIVE=OFF -DGGML_LLAMAFILE=OFF "
-    "-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
-)
 
 
 class UnavailableError(Exception):
@@ -100,11 +95,8 @@ def ensure_environment() -> Environment:
 
 
 def ensure_llama() -> Path:
-    """The Python that can run `llama_cpp.server`; compiling it takes some minutes, once."""
-    for tool in ("cmake", "c++"):
-        if shutil.which(tool) is None:
-            raise UnavailableError(f"no {tool} on PATH to build llama.cpp with")
-    return _build("llama", (LLAMA_LOCK,), LLAMA_FLAGS, _llama) / "venv" / "bin" / "python"
+    """The Python that has llama.cpp's server as a module, built for any CPU."""
+    return _build("llama", (LLAMA_LOCK,), "", lambda path: _python(path, LLAMA_LOCK)) / "venv" / "bin" / "python"
 
 
 def _build(name: str, inputs: Sequence[Path], extra: str, make: Callable[[Path], None]) -> Path:
@@ -158,12 +150,7 @@ def _litellm(path: Path) -> None:
         done.check_returncode()
 
 
-def _llama(path: Path) -> None:
-    _say("compiling llama.cpp; takes some minutes, once")
-    _python(path, LLAMA_LOCK, env={**os.environ, "CMAKE_ARGS": LLAMA_FLAGS})
-
-
-def _python(path: Path, lock: Path, *, env: Mapping[str, str] | None = None, compile_bytecode: bool = False) -> None:
+def _python(path: Path, lock: Path, *, compile_bytecode: bool = False) -> None:
     uv = shutil.which("uv") or str(ROOT / ".tools" / "uv" / "bin" / "uv")
     venv = path / "venv"
     _say(f"installing {lock.name}")
@@ -172,7 +159,7 @@ def _python(path: Path, lock: Path, *, env: Mapping[str, str] | None = None, com
     _run(
         uv, "pip", "sync", "--quiet", "--require-hashes", *compiled, str(lock),
         cwd=path,
-        env={**(env or os.environ), "VIRTUAL_ENV": str(venv)},
+        env={**os.environ, "VIRTUAL_ENV": str(venv)},
     )  # fmt: skip
 
 

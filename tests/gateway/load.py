@@ -2,7 +2,8 @@
 
 Measures a simulated model server (so that its own time is small and constant) bare, then through a real LiteLLM on
 a real PostgreSQL with the rendered config, every request by a key with a budget and limits. All of it shares this
-machine's cores, so a figure is a lower bound of what a replica does on cores of its own. Prints a Markdown table.
+machine's cores, so a figure is a lower bound of what a replica does on cores of its own. Prints Markdown tables: of
+whole answers, and of streams (`streams.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,9 +30,11 @@ from tests.gateway.environment import ROOT, ensure_environment
 from tests.gateway.postgres import Postgres, free_port, terminate
 from tests.gateway.proxy import Proxy, master_key
 from tests.gateway.rendered import SERVED, files_at
+from tests.gateway.streams import Bench
 from tests.gateway.upstream import Upstream
 
 ALIAS = "coder-chat"
+STREAMED = ("coder-chat", "coder-fim")
 
 
 @dataclass(frozen=True)
@@ -80,40 +85,71 @@ def serve(port: int) -> None:
         threading.Event().wait()
 
 
-def measure(clients: list[int], seconds: float) -> None:
-    """Print the table."""
-    environment = ensure_environment()
+@contextmanager
+def server(*command: str) -> Generator[str]:
+    """A simulated model server in a process of its own; its URL."""
     port = free_port()
-    model = subprocess.Popen(
-        [sys.executable, "-m", "tests.gateway.load", "--serve", str(port)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, str(port)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     try:
-        with tempfile.TemporaryDirectory() as directory, Postgres.copy_of(environment.pgdata) as postgres:
-            postgres.create_database("load", template="template")
-            url = f"http://127.0.0.1:{port}"
-            proxy = Proxy(
-                environment=environment,
-                directory=Path(directory),
-                files=files_at(url),
-                database_url=postgres.url("load"),
-                master_key=master_key(),
-                salt_key=master_key(),
-                variables={"PYTHONPATH": ""},  # collects garbage as it does in the cluster
-            )
-            with proxy.launch().wait():
-                limits = {"max_budget": 1e6, "budget_duration": "30d", "rpm_limit": 10**9, "tpm_limit": 10**12}
-                key = proxy.make_key([ALIAS], allowed_routes=ROUTES, **limits)
-                _table(url, proxy, key, clients, seconds)
+        yield f"http://127.0.0.1:{port}"
     finally:
-        terminate(model)
+        terminate(process)
+
+
+@contextmanager
+def proxy_to(url: str) -> Generator[tuple[Proxy, str]]:
+    """A proxy with every model at one URL, and a key with a budget and limits."""
+    environment = ensure_environment()
+    with tempfile.TemporaryDirectory() as directory, Postgres.copy_of(environment.pgdata) as postgres:
+        postgres.create_database("load", template="template")
+        proxy = Proxy(
+            environment=environment,
+            directory=Path(directory),
+            files=files_at(url),
+            database_url=postgres.url("load"),
+            master_key=master_key(),
+            salt_key=master_key(),
+            variables={"PYTHONPATH": ""},  # collects garbage as it does in the cluster
+        )
+        with proxy.launch().wait():
+            limits = {"max_budget": 1e6, "budget_duration": "30d", "rpm_limit": 10**9, "tpm_limit": 10**12}
+            yield proxy, proxy.make_key([ALIAS, *STREAMED], allowed_routes=ROUTES, **limits)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Print the tables."""
+    cores, machine, version = os.cpu_count(), platform.machine(), platform.python_version()
+    _line(f"{cores} cores, {machine}, Python {version}, {arguments.seconds:.0f} s a run; {busy()}")
+    if arguments.clients:
+        with server("tests.gateway.load", "--serve") as url, proxy_to(url) as (proxy, key):
+            _table(url, proxy, key, arguments.clients, arguments.seconds)
+    if arguments.streams:
+        with server("tests.gateway.paced") as url, proxy_to(url) as (proxy, key):
+            assert proxy.process
+            pid = proxy.process.pid
+            bench = Bench(url, proxy.url, key, lambda: _processor_seconds(pid), _line)
+            for alias in STREAMED:
+                bench.table(alias, arguments.streams, arguments.intervals, arguments.seconds)
+
+
+def busy() -> str:
+    """What else the cores do, before anything here does."""
+    first = _idle_and_all()
+    time.sleep(3)
+    idle, whole = (after - before for before, after in zip(first, _idle_and_all(), strict=True))
+    return f"other work took {100 * (1 - idle / whole):.0f} % of them as it began"
+
+
+def _idle_and_all() -> tuple[int, int]:
+    times = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return times[3] + times[4], sum(times)
 
 
 def _table(bare_url: str, proxy: Proxy, key: str, clients: list[int], seconds: float) -> None:
     assert proxy.process
     run(proxy.url, key, ALIAS, 4, 5)  # caches, connections
-    _line(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {seconds:.0f} s a run")
     _line("")
     columns = ("clients", "bare rps", "bare p50 ms", "through rps", "p50 ms", "p95 ms", "added p50 ms", "added p95 ms")
     columns = (*columns, "CPU ms a request", "failed")
@@ -146,14 +182,16 @@ def _line(text: str) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 16, 64], help="whole answers at once")
+    parser.add_argument("--streams", type=int, nargs="*", default=[1, 8, 32, 64], help="streams at once")
+    parser.add_argument("--intervals", type=int, nargs="+", default=[1, 8], help="tokens a chunk")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments.serve)
     else:
-        measure(arguments.clients, arguments.seconds)
+        measure(arguments)
 
 
 if __name__ == "__main__":

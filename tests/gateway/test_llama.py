@@ -1,107 +1,235 @@
-"""A real engine behind the gateway: llama.cpp's OpenAI server, on a model of random weights.
+"""A real engine behind the gateway: llama.cpp's server, on a model of random weights, under our own command line.
 
-Skipped with the reason where it cannot be compiled.
+The server is that of build 11063 (xllamacpp 2026.9.11063), the image's is 11176. Skipped with the reason where its
+package cannot be installed.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from components.gateway.config import model_entry
+from components.serving.llama_cpp import llama_cpp_arguments
+from components.serving.registration import registration
+from models.engines.llama_cpp import LlamaCppEngine
+from models.facts import PerToken
+from models.memory.llama_cpp import GgufMemory
+from models.spec import ModelSpec
 from models.tasks import Task
+from models.weights import DecoderArchitecture
+from ops.endpoint import Endpoint
+from ops.smoke.checks import Verdict, exercise, served_name
 from tests.gateway.environment import HERE, Environment, UnavailableError, ensure_llama
 from tests.gateway.postgres import free_port, terminate
-from tests.gateway.proxy import UPSTREAM_KEY, Proxy, call
+from tests.gateway.proxy import UPSTREAM_KEY, Proxy
 from tests.gateway.rendered import SERVED, rendered
 from tests.gateway.test_routes import CHAT, FIM_PROMPT, price
 from tests.gateway.upstream import Usage
-from tests.patience import until_ready
+from tests.gguf_entries import FILES, SPEC
+from tests.patience import at_least, until_ready
+
+# What tests/gateway/tiny_gguf.py writes, served as an entry of the catalog would be.
+TINY = DecoderArchitecture(
+    parameters=140_000,
+    layers=1,
+    heads=4,
+    kv_heads=4,
+    head_dim=16,
+    hidden=64,
+    ffn=128,
+    vocab=311,
+    max_positions=2048,
+)
+
+
+def tiny() -> ModelSpec:
+    """An entry of it: three slots of 500 tokens."""
+    engine = LlamaCppEngine.of(SPEC).model_copy(update={"threads": 1, "parallel": 3, "batch_tokens": 128})
+    assert SPEC.weights
+    weights = SPEC.weights.model_copy(update={"architecture": TINY})
+    return SPEC.model_copy(update={"engine": engine, "weights": weights, "context": 500})
+
+
+@dataclass(frozen=True)
+class Llama:
+    """A server that wants the upstream key."""
+
+    spec: ModelSpec
+    url: str  # without a path
+    log: Path
+
+    @property
+    def memory(self) -> GgufMemory:
+        """What the memory model says of it."""
+        return LlamaCppEngine.of(self.spec).memory(self.spec)
+
+    def printed_mib(self, pattern: str) -> float:
+        """A size that it printed, the last of those."""
+        return float(re.findall(pattern + r"\s+([0-9.]+) MiB", self.log.read_text(errors="replace"))[-1])
+
+
+def _get(url: str, key: str) -> tuple[int, str]:
+    request = urllib.request.Request(url, headers={"authorization": f"Bearer {key}"})  # noqa: S310  loopback
+    try:
+        with urllib.request.urlopen(request, timeout=at_least(30)) as response:  # noqa: S310
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def _answers(url: str) -> bool:
     try:
-        return call(f"{url}/models", UPSTREAM_KEY).status == 200
+        return _get(f"{url}/v1/models", UPSTREAM_KEY)[0] == 200
     except OSError:
         return False
 
 
 @pytest.fixture(scope="module")
-def llama(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of a llama.cpp server that wants the upstream key."""
+def llama(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+    """llama.cpp's server on the loopback interface, all else as the platform renders it."""
     try:
         python = ensure_llama()
     except UnavailableError as reason:
         pytest.skip(str(reason))
     directory = tmp_path_factory.mktemp("llama")
-    model = directory / "tiny.gguf"
+    model, log, spec, port = directory / FILES[0].file, directory / "log", tiny(), free_port()
     subprocess.run([str(environment.python), str(HERE / "tiny_gguf.py"), str(model)], check=True, capture_output=True)
-    port = free_port()
-    with (directory / "log").open("wb") as log:
+    arguments = llama_cpp_arguments(spec)
+    for name, value in {"--model": str(model), "--host": "127.0.0.1", "--port": str(port)}.items():
+        arguments[arguments.index(name) + 1] = value
+    with log.open("wb") as out:
         process = subprocess.Popen(
-            [
-                str(python), "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", "512", "--n_threads", "1",
-                "--api_key", UPSTREAM_KEY, "--host", "127.0.0.1", "--port", str(port),
-            ],
-            stdout=log,
-            stderr=log,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}/v1"
+            [str(python), str(HERE / "llama_server.py"), *arguments],
+            env={**os.environ, "LLAMA_API_KEY": UPSTREAM_KEY},
+            stdout=out,
+            stderr=out,
+        )
     try:
-        until_ready(process, lambda: _answers(url), what="llama.cpp", log=directory / "log")
-        yield url
+        url = f"http://127.0.0.1:{port}"
+        until_ready(process, lambda: _answers(url), what="llama.cpp", log=log)
+        yield Llama(spec, url, log)
     finally:
         terminate(process)
 
 
+# --- the engine itself -----------------------------------------------------------------------------------------
+
+
+def test_health_is_open_and_all_else_wants_the_key(llama: Llama) -> None:
+    assert _get(f"{llama.url}{llama.spec.engine.health_route}", "")[0] == 200
+    for route in (llama.spec.engine.identity_route, llama.spec.engine.metrics_route):
+        assert _get(f"{llama.url}{route}", "another")[0] == 401
+        assert _get(f"{llama.url}{route}", UPSTREAM_KEY)[0] == 200
+
+
+def test_metrics_are_those_of_prometheus_and_the_slots_of_others_are_not_shown(llama: Llama) -> None:
+    _, metrics = _get(f"{llama.url}{llama.spec.engine.metrics_route}", UPSTREAM_KEY)
+    assert "# TYPE llamacpp:prompt_tokens_total counter" in metrics
+    assert _get(f"{llama.url}/slots", UPSTREAM_KEY)[0] == 501
+
+
+def test_it_says_the_name_of_the_entry_and_smoke_s_questions_are_answered(llama: Llama) -> None:
+    endpoint = Endpoint(llama.url, at_least(30), UPSTREAM_KEY)
+    assert served_name(llama.spec, endpoint).verdict is Verdict.OK
+    checks = list(exercise(llama.spec, llama.spec.served_name, endpoint))
+    assert [(check.request, check.verdict) for check in checks] == [
+        ("chat", Verdict.OK),
+        ("chat, streamed", Verdict.OK),
+    ], checks
+
+
+def test_the_memory_that_it_prints_is_what_the_memory_model_says(llama: Llama) -> None:
+    assert llama.printed_mib(r"llama_kv_cache: size =") == pytest.approx(llama.memory.kv_cache_gib * 1024, abs=0.01)
+    printed = llama.printed_mib(r"CPU compute buffer size =")
+    # Of a model so small that the mask is a third of it; those of real ones: tests/models/llama_cpp_logs.py.
+    assert printed <= llama.memory.compute_gib * 1024 <= 1.5 * printed
+
+
+def test_every_slot_holds_the_context_that_the_gateway_announces(llama: Llama) -> None:
+    """And no more is promised: the rest of the rounded size is nobody's."""
+    slots, context = re.findall(r"n_slots = (\d+), n_ctx_slot = (\d+)", llama.log.read_text(errors="replace"))[-1]
+    assert int(slots) == LlamaCppEngine.of(llama.spec).parallel
+    announced = model_entry(registration(llama.spec, "serving"))["model_info"]["max_input_tokens"]
+    assert announced <= int(context) < announced + 256
+
+
+# --- behind the gateway ----------------------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="module")
-def registered(proxy: Proxy, llama: str) -> dict[Task, str]:
-    """Aliases of the catalog's own entries at the real server's address, by task."""
-    aliases: dict[Task, str] = {}
+def registered(proxy: Proxy, llama: Llama) -> dict[str, ModelSpec]:
+    """Aliases at the real server's address: the entry's own, and one of the catalog's that completes raw prompts."""
+    entries = {"llama-own": (model_entry(registration(llama.spec, "serving")), llama.spec)}
     for entry in rendered().model_list:
         spec = SERVED[entry["model_name"]]
-        if spec.task in {Task.CHAT, Task.FIM} and spec.task not in aliases:
-            aliases[spec.task] = f"llama-{spec.alias}"
-            proxy.admin(
-                "/model/new",
-                {
-                    "model_name": aliases[spec.task],
-                    "litellm_params": {**entry["litellm_params"], "api_base": llama, "api_key": UPSTREAM_KEY},
-                    "model_info": entry["model_info"],
-                },
-            )
-    return aliases
+        if spec.task is Task.FIM:
+            entries["llama-fim"] = (entry, spec)
+    for alias, (entry, _) in entries.items():
+        at = {"api_base": f"{llama.url}/v1", "api_key": UPSTREAM_KEY}
+        proxy.admin(
+            "/model/new",
+            {
+                "model_name": alias,
+                "litellm_params": {**entry["litellm_params"], **at},
+                "model_info": entry["model_info"],
+            },
+        )
+    return {alias: spec for alias, (_, spec) in entries.items()}
 
 
-@pytest.mark.parametrize("task", [Task.CHAT, Task.FIM])
+def _asked(client: Any, alias: str, **options: Any) -> Any:
+    if alias == "llama-fim":
+        return client.completions.create(model=alias, prompt=FIM_PROMPT, max_tokens=8, **options)
+    return client.chat.completions.create(model=alias, messages=CHAT, max_tokens=8, **options)
+
+
+every_alias = pytest.mark.parametrize("alias", ["llama-own", "llama-fim"])
+
+
+@every_alias
 def test_a_real_engine_answers_and_is_billed_what_it_counted(
-    task: Task, proxy: Proxy, registered: dict[Task, str]
+    alias: str, proxy: Proxy, registered: dict[str, ModelSpec]
 ) -> None:
-    alias = registered[task]
     key = proxy.make_key([alias])
-    client = proxy.client(key)
-    answer: Any = (
-        client.completions.create(model=alias, prompt=FIM_PROMPT, max_tokens=8)
-        if task is Task.FIM
-        else client.chat.completions.create(model=alias, messages=CHAT, max_tokens=8)
-    )
+    answer = _asked(proxy.client(key), alias)
     usage = Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
     assert usage.prompt > 1
     assert usage.completion > 0
-    expected = price(SERVED[alias.removeprefix("llama-")], usage)
+    expected = price(registered[alias], usage)
     assert proxy.spend(key, expected) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("task", [Task.CHAT, Task.FIM])
-def test_a_real_engine_streams(task: Task, proxy: Proxy, registered: dict[Task, str]) -> None:
-    alias = registered[task]
-    client = proxy.client(proxy.make_key([alias]))
-    chunks: list[Any] = (
-        list(client.completions.create(model=alias, prompt=FIM_PROMPT, max_tokens=8, stream=True))
-        if task is Task.FIM
-        else list(client.chat.completions.create(model=alias, messages=CHAT, max_tokens=8, stream=True))
+def test_the_price_that_is_billed_is_the_entry_s(registered: dict[str, ModelSpec]) -> None:
+    sold = registered["llama-own"].price
+    assert isinstance(sold, PerToken)
+    assert price(registered["llama-own"], Usage(1_000_000, 1_000_000)) == pytest.approx(
+        sold.input_usd_per_mtok + sold.output_usd_per_mtok
     )
+
+
+@every_alias
+def test_a_real_engine_streams(alias: str, proxy: Proxy, registered: dict[str, ModelSpec]) -> None:
+    assert alias in registered
+    chunks: list[Any] = list(_asked(proxy.client(proxy.make_key([alias])), alias, stream=True))
     finished = [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
     assert finished in (["length"], ["stop"])
+
+
+def test_more_requests_than_slots_wait_and_are_all_answered(proxy: Proxy, registered: dict[str, ModelSpec]) -> None:
+    assert registered
+    client = proxy.client(proxy.make_key(["llama-own"]))
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(_asked, client, "llama-own") for _ in range(8)]
+        answers = [answer.result() for answer in asked]
+    assert all(answer.usage.completion_tokens for answer in answers)

@@ -10,7 +10,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +20,7 @@ from typing import Any, Self
 from tests.components.vllm_library import Vllm
 
 Json = dict[str, Any]
+ARGUMENTS = '{"path": "README.md"}'  # of the tool that is called
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Behaviour:
     usage: Usage = Usage()
     delay: float = 0  # seconds before the first byte
     status: int = 200
-    chunks: int = 3  # content chunks of a stream
+    chunks: int = 3  # words of a stream
+    interval: int = 1  # of them a chunk, after the first that comes alone: vLLM's --stream-interval
     chunk_delay: float = 0
     cut: bool = False  # a stream ends in the middle, without usage or [DONE]
     # What the model writes when tools are offered, and which parser of vLLM reads it.
@@ -52,6 +54,7 @@ class Seen:
     path: str
     headers: Mapping[str, str]  # names in lower case
     body: Json
+    connection: int  # port of the client's end
 
     @property
     def served_name(self) -> str:
@@ -141,7 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body: Json = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
-        seen = Seen(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        seen = Seen(
+            self.path, {name.lower(): value for name, value in self.headers.items()}, body, self.client_address[1]
+        )
         self.owner.seen.append(seen)
         behaviour = self.owner.behaviour(seen.served_name)
         time.sleep(behaviour.delay)
@@ -160,13 +165,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _chat(self, body: Json, behaviour: Behaviour) -> None:
         head = {"id": f"chatcmpl-{self.owner.next_id()}", "created": int(time.time()), "model": body["model"]}
         if body.get("stream"):
-            words = [{"role": "assistant", "content": ""}, *({"content": f"w{n} "} for n in range(behaviour.chunks))]
-            chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in words]
-            self._stream(
-                {**head, "object": "chat.completion.chunk"},
-                [*chunks, {"index": 0, "delta": {}, "finish_reason": "stop"}],
-                body, behaviour,
-            )  # fmt: skip
+            deltas, reason = self._deltas(body, behaviour)
+            said: list[Json] = [{"delta": delta, "finish_reason": None} for delta in deltas]
+            said.append({"delta": {}, "finish_reason": reason})
+            self._stream({**head, "object": "chat.completion.chunk"}, _each(said, body), body, behaviour)
             return
         message: Json = {"role": "assistant", "content": "hello"}
         reason = "stop"
@@ -195,12 +197,23 @@ class _Handler(BaseHTTPRequestHandler):
         assert vllm is not None, "a test that offers tools takes the fixture `tool_reader`"
         return vllm.answer([behaviour.writes], body["tools"], parser=behaviour.parser)
 
+    def _deltas(self, body: Json, behaviour: Behaviour) -> tuple[list[Json], str]:
+        """What a stream of chat says, and why it ends."""
+        role = {"role": "assistant", "content": ""}
+        if not body.get("tools"):
+            return [role, *({"content": text} for text in _pieces(_words(behaviour), behaviour))], "stop"
+        function = {"name": body["tools"][0]["function"]["name"], "arguments": ""}
+        call = {"id": f"call-{self.owner.next_id()}", "type": "function", "index": 0, "function": function}
+        pieces = _pieces(list(ARGUMENTS), behaviour)
+        calls = [call, *({"index": 0, "function": {"arguments": piece}} for piece in pieces)]
+        return [role, *({"tool_calls": [each]} for each in calls)], "tool_calls"
+
     def _completion(self, body: Json, behaviour: Behaviour) -> None:
         head = {"id": f"cmpl-{self.owner.next_id()}", "object": "text_completion", "created": int(time.time())}
         head["model"] = body["model"]
         if body.get("stream"):
-            texts = [{"index": 0, "text": f"w{n} ", "finish_reason": None} for n in range(behaviour.chunks)]
-            self._stream(head, [*texts, {"index": 0, "text": "", "finish_reason": "stop"}], body, behaviour)
+            said: list[Json] = [{"text": text, "finish_reason": None} for text in _pieces(_words(behaviour), behaviour)]
+            self._stream(head, _each([*said, {"text": "", "finish_reason": "stop"}], body), body, behaviour)
             return
         choice = {"index": 0, "text": "return a + b", "finish_reason": "stop", "logprobs": None}
         self._send({**head, "choices": [choice], "usage": _usage(behaviour.usage)})
@@ -239,6 +252,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+
+def _words(behaviour: Behaviour) -> list[str]:
+    return [f"w{number} " for number in range(behaviour.chunks)]
+
+
+def _pieces(parts: Sequence[str], behaviour: Behaviour) -> list[str]:
+    """A text in the chunks of a stream: the first part alone, then so many at a time."""
+    step = behaviour.interval
+    return [*parts[:1], *("".join(parts[at : at + step]) for at in range(1, len(parts), step))]
+
+
+def _each(said: Sequence[Json], body: Json) -> list[Json]:
+    """Every part of every choice that was asked for, a chunk each, as vLLM sends them."""
+    return [{"index": index, **part} for part in said for index in range(body.get("n") or 1)]
 
 
 def _usage(usage: Usage) -> Json:

@@ -34,23 +34,20 @@ from models.spec import ModelSpec
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization
 from tests.catalog import CATALOG
 from tests.models.hf_configs import CONFIGS
+from tests.models.vllm_caches import CACHES, WEIGHTS, CacheLog, WeightLog
+from tests.models.vllm_log import Log
 from tests.models.vllm_logs import (
     ARCHITECTURES,
-    CACHES,
-    DEATHS,
     LOGS,
-    NEW_LOGS,
-    WEIGHTS,
-    CacheLog,
-    Log,
-    WeightLog,
     architecture,
     capability,
     error,
     file_bytes,
     predict,
+    summary,
     table,
 )
+from tests.models.vllm_new_logs import DEATHS, NEW_LOGS, REFUSED
 from tests.support import needs
 
 QWEN_7B = ARCHITECTURES["Qwen2.5-7B"]
@@ -67,18 +64,20 @@ def fit_7b(knobs: Knobs = KNOBS, gpu_gib: float = 22.03, q: Quantization = Quant
 # --- against real logs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("log", [*LOGS, *NEW_LOGS], ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
-def test_no_predicted_kv_cache_is_more_than_10_percent_off_its_log(log: Log) -> None:
-    assert abs(error(log)) < 0.10
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
+def test_no_predicted_kv_cache_of_a_dense_decoder_is_more_than_8_percent_off_its_log(log: Log) -> None:
+    assert abs(error(log)) < 0.08
 
 
-def test_the_median_error_against_the_logs_is_under_2_percent() -> None:
-    assert statistics.median(abs(error(log)) for log in LOGS) < 0.02
+@pytest.mark.parametrize("log", NEW_LOGS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
+def test_no_predicted_kv_cache_of_another_architecture_is_more_than_12_percent_off_its_log(log: Log) -> None:
+    assert abs(error(log)) < 0.12
 
 
-def test_the_median_error_of_the_new_architectures_is_under_3_percent_held_out_or_not() -> None:
-    assert statistics.median(abs(error(log)) for log in NEW_LOGS) < 0.03
-    assert max(abs(error(log)) for log in NEW_LOGS if log.held_out) < 0.06
+@pytest.mark.parametrize("trial", [False, True], ids=["calibration", "trial"])
+def test_the_median_error_is_under_2_percent_in_calibration_and_on_trial(trial: bool) -> None:
+    for logs in (LOGS, NEW_LOGS):
+        assert statistics.median(abs(error(log)) for log in logs if log.trial is trial) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -108,11 +107,13 @@ def test_a_logged_cache_holds_the_tokens_that_its_groups_and_pages_say(log: Cach
     assert low <= log.tokens <= high
 
 
-@pytest.mark.parametrize("log", [log for log in LOGS if not log.starts], ids=lambda log: log.source)
+@pytest.mark.parametrize(
+    "log", [log for log in (*LOGS, *NEW_LOGS, *REFUSED) if not log.starts], ids=lambda log: log.source
+)
 def test_what_vllm_refused_is_never_said_to_fit(log: Log) -> None:
     assert not predict(log).fits
-    # Nor when nobody says which version it is, unless that one was another engine.
-    if vllm_version(log.version) is not vllm_version("0.1"):
+    # Nor when nobody says which version it is, unless that one was another engine, or had a fault of its own.
+    if vllm_version(log.version) is not vllm_version("0.1") and log not in REFUSED:
         assert not predict(replace(log, version="0.23.0")).fits
 
 
@@ -130,7 +131,9 @@ def test_weights_on_the_gpu_are_within_3_percent_of_the_log(log: WeightLog) -> N
 
 
 def test_the_documentation_shows_the_errors_of_this_model() -> None:
-    assert table() in DOCS.read_text(encoding="utf-8"), "run: python -m tests.models.vllm_logs, into docs/memory.md"
+    docs = DOCS.read_text(encoding="utf-8")
+    assert table() in docs, "run: python -m tests.models.vllm_logs, into docs/memory.md"
+    assert summary() in docs, "run: python -m tests.models.vllm_logs, into docs/memory.md"
 
 
 @pytest.mark.parametrize("log", DEATHS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
@@ -361,6 +364,83 @@ def test_an_fp8_cache_holds_twice_the_tokens_and_adapters_and_drafts_take_their_
     assert fit_7b(replace(KNOBS, speculation=Speculation("ngram", 3))).kv_cache_tokens <= plain.kv_cache_tokens
 
 
+def _qwen_vl(context: int, version: str = "0.23", name: str = "Qwen2.5-VL-7B", **changes: Any) -> GpuFit:
+    knobs = replace(Knobs(context, 256, 2048, 0.9), **changes)
+    model = parse_config(CONFIGS[name])
+    assert isinstance(model.architecture, DecoderArchitecture)
+    return gpu_fit(
+        model.architecture,
+        quantization=model.quantization,
+        weights_bytes=model.weights_bytes,
+        gpu_gib=79.15,
+        knobs=knobs,
+        version=vllm_version(version),
+    )
+
+
+def test_the_longest_video_of_the_context_is_profiled_unless_prompts_have_none() -> None:
+    one_image = _qwen_vl(8192)
+    longest = _qwen_vl(128_000)
+    assert longest.activation_gib == pytest.approx(7 * one_image.activation_gib, rel=0.01)  # 14 frames, two an image
+    assert _qwen_vl(65_536).activation_gib == pytest.approx(4 * one_image.activation_gib, rel=0.01)
+    assert _qwen_vl(128_000, videos=False).activation_gib == one_image.activation_gib
+    assert _qwen_vl(128_000, "0.9").activation_gib == pytest.approx(6 * one_image.activation_gib, rel=0.01)
+
+
+def test_a_refusal_names_what_the_encoder_s_profiling_holds() -> None:
+    assert "GiB are held for its encoder" in _qwen_vl(128_000, utilization=0.3).reason
+    assert "encoder" not in _qwen_vl(128_000, utilization=0.9).reason
+
+
+def test_a_shorter_context_is_offered_where_its_shorter_video_makes_the_room() -> None:
+    model = parse_config(CONFIGS["Qwen2.5-VL-7B"])
+    assert isinstance(model.architecture, DecoderArchitecture)
+    knobs = Knobs(None, 256, 2048, 0.92)
+    found = remedies(
+        model.architecture,
+        quantization=model.quantization,
+        weights_bytes=model.weights_bytes,
+        gpu_gib=22.03,
+        knobs=knobs,
+    )
+    shorter = next(remedy for remedy in found if "--max-model-len" in remedy.flags)
+    assert 16_384 < int(shorter.flags["--max-model-len"]) < 32_768
+    assert shorter.fit.fits
+
+
+def test_several_gpus_share_the_encoder_s_mlp_and_older_versions_keep_room_for_announced_videos() -> None:
+    one, four = (_qwen_vl(8192, name="Qwen3-VL-30B-A3B", tensor_parallel=tp) for tp in (1, 4))
+    assert four.activation_gib < one.activation_gib
+    announced = _qwen_vl(8192, "0.11", "Qwen3-VL-30B-A3B").activation_gib
+    without = _qwen_vl(8192, "0.11", "Qwen3-VL-30B-A3B", videos=False).activation_gib
+    assert announced - without > 1.5
+
+
+def test_what_is_reserved_for_an_encoder_is_there_while_graphs_are_captured() -> None:
+    fit = _qwen_vl(128_000)
+    assert fit.startup.left_gib > 79.15 * 0.1 + 10
+
+
+def test_kernels_of_layers_with_a_state_cost_more_on_one_kind_of_card_in_some_versions() -> None:
+    arch = parse_config(CONFIGS["Qwen3.5-4B"]).architecture
+    assert isinstance(arch, DecoderArchitecture)
+
+    def non_torch(version: str, capability: tuple[int, int]) -> float:
+        fit = gpu_fit(
+            arch,
+            quantization=Quantization.NONE,
+            weights_bytes=None,
+            gpu_gib=31.36,
+            knobs=KNOBS,
+            version=vllm_version(version),
+            capability=capability,
+        )
+        return fit.non_torch_gib
+
+    assert non_torch("0.19", (12, 0)) > non_torch("0.19", (8, 9)) + 3
+    assert non_torch("0.23", (12, 0)) == non_torch("0.23", (8, 9))
+
+
 def test_a_tied_lm_head_that_the_files_store_apart_is_loaded_once() -> None:
     arch = parse_config(CONFIGS["Qwen3-0.6B"]).architecture
     assert isinstance(arch, DecoderArchitecture)
@@ -538,14 +618,6 @@ def test_an_encoder_batch_shorter_than_the_context_needs_less() -> None:
     arch = CATALOG["embeddings"].weights.architecture  # type: ignore[union-attr]
     assert isinstance(arch, EncoderArchitecture)
     assert encoder_gib(arch, max_batch_tokens=256, context=512) < encoder_gib(arch, max_batch_tokens=512, context=512)
-
-
-@pytest.mark.parametrize(
-    ("model", "context", "mib"), [("Llama-2-7b", 4096, 296), ("Llama-2-7b", 512, 70.5), ("Llama-3-8B", 8192, 560)]
-)
-def test_llama_cpp_compute_buffers_match_its_logs(model: str, context: int, mib: float) -> None:
-    memory = gguf_memory(ARCHITECTURES[model], file_bytes=GIB, context=context)
-    assert memory.compute_gib * 1024 == pytest.approx(mib, rel=0.03)
 
 
 def test_the_kv_cache_of_llama_2_at_4096_is_2_gib() -> None:

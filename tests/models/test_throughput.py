@@ -8,6 +8,8 @@ import pytest
 from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 from models.facts import GIB, Evidence, Load, PerAudioSecond, Source, Throughput
+from models.hf_config import parse_config
+from models.memory.vllm import Knobs, gpu_fit
 from models.memory.weights import gpu_weights_gib
 from models.spec import ModelSpec
 from models.throughput import (
@@ -27,6 +29,7 @@ from models.weights import CacheLayers, DecoderArchitecture, Quantization
 from models.weights import Experts as ArchitectureExperts
 from tests.catalog import CATALOG
 from tests.checkout import CHECKOUT
+from tests.models.hf_configs import CONFIGS
 from tests.models.vllm_speeds import MISTRAL, REFERENCE, RUNS, Run, errors, table
 
 DOCS = CHECKOUT / "docs" / "costs.md"
@@ -215,9 +218,33 @@ def test_the_knee_is_the_last_load_that_takes_at_most_twice_as_long_as_one_reque
 
 def test_the_knee_is_within_what_flags_and_cache_hold():
     assert knee(_work("qwen-local"), L4, USUAL, 3).streams == 3
-    assert most_streams(USUAL, kv_cache_tokens=1152 * 5 + 1, max_num_seqs=64) == 5
-    assert most_streams(USUAL, kv_cache_tokens=1152 * 500, max_num_seqs=64) == 64
-    assert most_streams(USUAL, kv_cache_tokens=0, max_num_seqs=64) == 1
+    spec = CATALOG["coder-chat"]
+    fit = VllmEngine.of(spec).fit(spec)
+    assert most_streams(USUAL, replace(fit, kv_cache_gib=57_344 * (1152 * 5 + 16) / GIB), max_num_seqs=64) == 5
+    assert most_streams(USUAL, fit, max_num_seqs=64) == 64
+    assert most_streams(USUAL, replace(fit, kv_cache_gib=0.0), max_num_seqs=64) == 1
+
+
+def test_short_requests_of_layers_with_a_state_are_as_many_as_their_states_and_not_as_their_tokens() -> None:
+    model = parse_config(CONFIGS["Qwen3.5-4B"])
+    assert isinstance(model.architecture, DecoderArchitecture)
+    fit = gpu_fit(
+        model.architecture,
+        quantization=model.quantization,
+        weights_bytes=model.weights_bytes,
+        gpu_gib=22.03,
+        knobs=Knobs(None, 256, 2048, 0.92),
+    )
+    assert most_streams(USUAL, fit, max_num_seqs=256) < fit.kv_cache_tokens // 1152
+
+
+def test_tables_that_a_token_takes_a_row_of_are_not_read_in_each_step() -> None:
+    model = parse_config(CONFIGS["gemma-4-E4B"])
+    assert isinstance(model.architecture, DecoderArchitecture)
+    assert model.architecture.looked_up == pytest.approx(2.8e9, rel=0.01)
+    read = work(model.architecture, Quantization.NONE, weights_gib=15.18)
+    assert read.size == pytest.approx((15.18 * GIB) - 2 * 2.82e9 - 2 * model.architecture.tower.parameters, rel=0.01)  # type: ignore[union-attr]
+    assert read.active < 5e9
 
 
 # --- entries -------------------------------------------------------------------------------------------------

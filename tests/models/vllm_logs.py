@@ -3,26 +3,27 @@
 Every row was read in a public source: a GitHub issue or pull request, or a log in a public repository found
 by the index number given (a number of the code index that the project searches). `kv_gib` and `tokens` are the
 logged KV cache of one GPU; None is a figure the log does not show. `max_model_len` and `seqs` stay None where
-the server took its defaults. Left out: logs whose GPU, utilization or model cannot be told, and multimodal,
-hybrid and mixture-of-experts models.
+the server took its defaults. Left out: logs whose GPU, utilization or model cannot be told. Multimodal, hybrid
+and mixture-of-experts models are in `vllm_new_logs.py`.
 
-`python -m tests.models.vllm_logs` prints the table of docs/memory.md.
+`python -m tests.models.vllm_logs` prints the tables of docs/memory.md.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 from models.hf_config import parse_config
 from models.memory.gpus import CARDS
 from models.memory.versions import vllm_version
-from models.memory.vllm import GpuFit, Speculation, default_knobs, gpu_fit
-from models.weights import DecoderArchitecture, Quantization
+from models.memory.vllm import GpuFit, default_knobs, gpu_fit
+from models.weights import DecoderArchitecture
 from tests.models.hf_configs import CONFIGS
-
-AWQ, GPTQ, FP8, NONE = Quantization.AWQ, Quantization.GPTQ, Quantization.FP8, Quantization.NONE
-MXFP4 = Quantization.MXFP4
+from tests.models.vllm_log import AWQ, BNB, FP8, GPTQ, NONE, Log
+from tests.models.vllm_new_logs import NEW_LOGS
 
 
 def _arch(  # noqa: PLR0917  a row of a table
@@ -71,34 +72,6 @@ ARCHITECTURES = {
     "Qwen3-14B": _arch(14768.3, 40, 40, 8, 128, 5120, 17408, 151936, 40960, "qwen3"),
     "Qwen3-32B": _arch(32762.1, 64, 64, 8, 128, 5120, 25600, 151936, 40960, "qwen3"),
 }
-
-
-@dataclass(frozen=True)
-class Log:
-    """One logged start."""
-
-    source: str
-    version: str
-    model: str  # key of ARCHITECTURES
-    gpu: str
-    gpu_gib: float  # total memory as vLLM prints it
-    utilization: float
-    kv_gib: float | None = None
-    tokens: int | None = None
-    quantization: Quantization = NONE
-    max_model_len: int | None = None
-    seqs: int | None = None
-    tp: int = 1
-    eager: bool = False
-    starts: bool = True
-    batched: int | None = None
-    kv_dtype: str = "auto"
-    prefix_caching: bool | None = None
-    speculation: Speculation | None = None
-    weights_gib: float | None = None  # "Model loading took"
-    held_out: bool = False  # read after every constant was chosen
-    dtype: str | None = None  # --dtype, where the card takes no bfloat16
-    note: str = ""
 
 
 LOGS = (
@@ -239,234 +212,10 @@ LOGS = (
     Log("index 57908690698", "0.6.5", "Llama-3.1-8B", "A100-80GB", 79.14, 0.90, 54.93),
     Log("vllm#13061", "0.7.2", "R1-Distill-Qwen-14B", "RTX 4090", 23.55, 0.98, None, 81536, tp=2, starts=False),
     Log("index 14319663172", "0.7.3", "Llama-3.1-8B", "A10", 22.07, 0.90, 4.60, 37696, seqs=8, starts=False),
-)
-
-# Mixtures of experts, sliding windows, layers with a state, images: read for this model, most of them before its last
-# constants; `held_out` rows after them.
-NEW_LOGS = (
-    Log(
-        "index 45665312624",
-        "0.13.0",
-        "gemma-3-1b",
-        "RTX 5090",
-        31.36,
-        0.95,
-        25.39,
-        950_864,
-        max_model_len=2048,
-        batched=8192,
-        weights_gib=1.9148,
-    ),
-    Log(
-        "index 55770092662",
-        "0.22.0",
-        "Qwen3.5-4B",
-        "L40S",
-        44.39,
-        0.50,
-        11.11,
-        141_107,
-        max_model_len=1024,
-        batched=8192,
-        prefix_caching=False,
-        weights_gib=8.61,
-    ),
-    Log(
-        "issue 16",
-        "0.7.3",
-        "Qwen2.5-VL-3B",
-        "RTX 5090",
-        31.37,
-        0.90,
-        16.90,
-    ),
-    Log(
-        "index 54540076871",
-        "0.23.0",
-        "Qwen3.5-4B",
-        "24 GB card",
-        23.55,
-        0.90,
-        10.21,
-        235_706,
-        max_model_len=4096,
-        weights_gib=8.61,
-        note="total of a 24 GB card of the host's kind, not logged",
-    ),
-    Log(
-        "index 51781852921",
-        "0.19.0",
-        "Qwen3.5-9B",
-        "48 GB card",
-        44.39,
-        0.90,
-        20.27,
-        165_792,
-        batched=8192,
-        weights_gib=17.66,
-        note="total derived from the logged utilization that the graph estimate is worth",
-        held_out=True,
-    ),
-    Log(
-        "index 61370435018",
-        "0.20.2",
-        "Qwen3-VL-30B-A3B-FP8",
-        "RTX PRO 6000",
-        94.97,
-        0.70,
-        33.59,
-        366_880,
-        quantization=FP8,
-        max_model_len=32_768,
-        seqs=4,
-        held_out=True,
-    ),
-    Log(
-        "index 60301294467",
-        "0.11.2",
-        "Seed-OSS-36B",
-        "A100-80GB",
-        79.15,
-        0.90,
-        None,
-        290_448,
-        max_model_len=65_536,
-        tp=2,
-        held_out=True,
-    ),
-    Log(
-        "index 69561739248, study 15",
-        "0.29.0",
-        "Qwen3-30B-A3B-FP8",
-        "L4",
-        22.03,
-        0.85,
-        9.2,
-        401_776,
-        quantization=FP8,
-        max_model_len=8192,
-        tp=4,
-        prefix_caching=False,
-        weights_gib=7.4,
-    ),
-    Log(
-        "index 69561739248, study 15",
-        "0.29.0",
-        "Qwen3-30B-A3B-FP8",
-        "L4",
-        22.03,
-        0.88,
-        9.0,
-        None,
-        quantization=FP8,
-        max_model_len=8192,
-        seqs=768,
-        tp=4,
-        prefix_caching=False,
-    ),
-)
-
-
-# Starts that ran out of memory after their KV cache was allocated, in the sampler's warm-up.
-DEATHS = (
-    Log("issue 16", "0.22.0", "Qwen2.5-7B", "A10G", 22.06, 0.95, seqs=1000, batched=2048, starts=False),
-    Log("index 57095891156", "0.12.0", "Qwen2.5-0.5B", "T4", 14.57, 0.90, dtype="float16", starts=False),
-    Log(
-        "index 25782999675",
-        "0.11.0",
-        "Qwen3-30B-A3B",
-        "A10G",
-        22.06,
-        0.90,
-        max_model_len=8192,
-        tp=4,
-        starts=False,
-        note="four cards of 24 GB, not named; with 128 sequences it lived",
-    ),
-    Log("llm-d#787", "0.11.0", "Qwen3-32B", "H100", 79.18, 0.95, tp=2, starts=False),
-)
-
-
-@dataclass(frozen=True)
-class CacheLog:
-    """What a logged KV cache holds in tokens: how vLLM cut it, whatever the rest of the start took."""
-
-    source: str
-    version: str
-    model: str  # key of CONFIGS
-    kv_gib: float
-    tokens: int
-    max_model_len: int
-    kv_dtype: str = "auto"
-    tp: int = 1
-    prefix_caching: bool | None = None
-    speculation: Speculation | None = None
-    batched: int = 8192
-
-
-CACHES = (
-    CacheLog("index 45665312624", "0.13.0", "gemma-3-1b", 25.39, 950_864, 2048),
-    CacheLog("index 60541554332", "0.11", "gpt-oss-20b", 35.64, 3_114_144, 131_072, tp=4),
-    CacheLog("index 55770092662", "0.22.0", "Qwen3.5-4B", 11.11, 141_107, 1024),
-    CacheLog("index 54540076871", "0.23.0", "Qwen3.5-4B", 10.21, 235_706, 4096),
-    CacheLog("index 51781852921", "0.19.0", "Qwen3.5-9B", 20.27, 165_792, 262_144),
-    CacheLog("index 60434605882", "0.19.0", "Qwen3.6-27B", 48.8, 199_136, 65_536),
-    CacheLog("index 55002292133", "0.19.0", "Qwen3.5-9B", 6.56, 53_328, 4096),
-    CacheLog("index 52377383460", "0.20.0", "Qwen3.6-35B-A3B", 2.95, 75_456, 65_536, "fp8_e4m3"),
-    CacheLog("club-3090#612", "0.24.0", "Qwen3.6-35B-A3B", 5.98, 567_978, 131_072, "fp8", prefix_caching=True),
-    CacheLog("club-3090#652", "0.24.0", "Qwen3.6-35B-A3B", 6.01, 569_878, 131_072, "fp8", prefix_caching=True),
-    CacheLog(
-        "club-3090#142",
-        "0.21.0",
-        "Qwen3.6-27B",
-        11.08,
-        623_873,
-        262_144,
-        "fp8_e5m2",
-        tp=2,
-        prefix_caching=True,
-        speculation=Speculation("mtp", 3),
-    ),
-    CacheLog("index 69561739248", "0.29.0", "Qwen3-30B-A3B-FP8", 9.2, 401_776, 8192, tp=4),
-    CacheLog("index 66581250172", "0.22", "whisper-large-v3", 16.9, 19_881, 448, batched=2048),
-    CacheLog("index 4172099314", "0.15", "whisper-large-v3", 10.14, 33_216, 448, batched=2048),
-    CacheLog("index 57978845466", "0.19.1", "Qwen3-8B", 19.36, 140_960, 40_960),
-)
-
-
-@dataclass(frozen=True)
-class WeightLog:
-    """Weights of a whole model on one GPU, or its share of a tensor-parallel group."""
-
-    source: str
-    model: str
-    gib: float
-    quantization: Quantization = NONE
-    tp: int = 1
-
-
-WEIGHTS = (
-    WeightLog("index 66581250172", "whisper-large-v3", 2.88),
-    WeightLog("index 59866590576", "Qwen3-30B-A3B", 56.93),
-    WeightLog("index 24380635241", "gpt-oss-20b", 13.715, MXFP4),
-    WeightLog("index 45665312624", "gemma-3-1b", 1.915),
-    WeightLog("index 55770092662", "Qwen3.5-4B", 8.61),
-    WeightLog("index 51781852921", "Qwen3.5-9B", 17.66),
-    WeightLog("index 69561739248", "Qwen3-30B-A3B-FP8", 7.4, FP8, tp=4),
-    WeightLog("vllm#10517", "Llama-3.1-8B", 14.99),
-    WeightLog("vllm PR#10511", "Llama-3-8B", 14.96),
-    WeightLog("vLLM 0.22.1 log, by the project", "Qwen2.5-7B", 5.29, AWQ),
-    WeightLog("public repository log, by the project", "Qwen3-14B", 9.36, AWQ),
-    WeightLog("llm-d-benchmark config_explorer", "Qwen3-32B", 61.03),
-    WeightLog("index 62352993850", "Qwen2.5-7B", 14.25),
-    WeightLog("index 67144197265", "Qwen2.5-7B", 14.29),
-    WeightLog("index 55740737586", "Qwen2.5-1.5B", 2.89),
-    WeightLog("index 5773335890", "Phi-4", 8.51, GPTQ),
-    WeightLog("index 40791855483", "Qwen3-4B", 7.56),
-    WeightLog("index 57978845466", "Qwen3-8B", 15.27),
-    WeightLog("index 66305487638", "Qwen3-8B", 9.06, FP8),
-    WeightLog("index 21130996930", "R1-Distill-Qwen-32B", 30.73, tp=2),
-    WeightLog("vllm#13061", "R1-Distill-Qwen-14B", 13.95, tp=2),
+    Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 444_592),
+    Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 553_216, quantization=FP8),
+    Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 611_248, quantization=GPTQ),
+    Log("index 7256429456", "0.11.2", "Qwen2.5-1.5B", "16 GB card", 15.59, 0.60, 5.03, 188512, trial=True),
 )
 
 
@@ -492,7 +241,7 @@ def capability(log: Log) -> tuple[int, int]:
     )
 
 
-_OTHER = {"rtx2060": (7, 5), "h20": (9, 0), "a10": (8, 6)}
+_OTHER = {"rtxpro6000": (12, 0), "rtx5070ti": (12, 0), "rtx2060": (7, 5), "h20": (9, 0), "a10": (8, 6)}
 
 
 def predict(log: Log) -> GpuFit:
@@ -505,6 +254,7 @@ def predict(log: Log) -> GpuFit:
         version=version,
         max_num_seqs=log.seqs,
         large=log.gpu_gib >= 70 and "A100" not in log.gpu,
+        capability=capability(log),
     )
     knobs = replace(
         knobs,
@@ -516,11 +266,14 @@ def predict(log: Log) -> GpuFit:
         kv_cache_dtype=log.kv_dtype,
         prefix_caching=log.prefix_caching,
         speculation=log.speculation,
+        max_loras=log.loras,
+        max_lora_rank=log.lora_rank,
+        language_only=log.language_only,
     )
     return gpu_fit(
         arch,
         quantization=log.quantization,
-        weights_bytes=file_bytes(log.model),
+        weights_bytes=file_bytes(log.model) if log.quantization is not BNB else None,
         gpu_gib=log.gpu_gib,
         knobs=knobs,
         version=version,
@@ -541,22 +294,38 @@ def error(log: Log) -> float:
 def table() -> str:
     """Predicted against logged, as the table of docs/memory.md."""
     lines = [
-        "| model | GPU | vLLM | logged KV cache | predicted | error | starts, predicted | source |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| model | GPU | vLLM | logged KV cache | predicted | error | starts, predicted | used for | source |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for log in sorted((*LOGS, *NEW_LOGS), key=lambda log: (log in NEW_LOGS, log.model, log.gpu_gib)):
         fit = predict(log)
         logged = f"{log.kv_gib:.2f} GiB" if log.kv_gib is not None else f"{log.tokens:,} tokens"
         predicted = f"{fit.kv_cache_gib:.2f} GiB" if log.kv_gib is not None else f"{fit.kv_cache_tokens:,} tokens"
-        model = log.model + (f" {log.quantization.upper()}" if log.quantization is not NONE else "")
+        stored = "" if log.quantization is NONE else log.quantization.upper()
+        model = log.model if stored in log.model else f"{log.model} {stored}"
         gpu = (f"{log.tp} x " if log.tp > 1 else "") + log.gpu
         verdict = f"{'yes' if log.starts else 'no'}, {'yes' if fit.fits else 'no'}"
+        use = "trial" if log.trial else "calibration"
         lines.append(
             f"| {model} | {gpu} at {log.utilization:g} | {log.version} | {logged} | {predicted} "
-            f"| {error(log):+.1%} | {verdict} | {log.source}{', held out' if log.held_out else ''} |"
+            f"| {error(log):+.1%} | {verdict} | {use} | {log.source} |"
         )
     return "\n".join(lines)
 
 
+def summary() -> str:
+    """Medians and largest errors, calibration and trial apart, as docs/memory.md has them."""
+    lines = ["| rows | logs | median error | largest |", "| --- | --- | --- | --- |"]
+    for name, logs in (("dense", LOGS), ("other architectures", NEW_LOGS)):
+        for use, trial in (("calibration", False), ("trial", True)):
+            lines.append(_errors(f"{name}, {use}", [log for log in logs if log.trial is trial]))
+    return "\n".join(lines)
+
+
+def _errors(name: str, logs: Iterable[Log]) -> str:
+    errors = [abs(error(log)) for log in logs]
+    return f"| {name} | {len(errors)} | {statistics.median(errors):.1%} | {max(errors):.1%} |"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(table() + "\n")
+    sys.stdout.write(f"{table()}\n\n{summary()}\n")

@@ -79,7 +79,7 @@ def test_a_plan_does_not_differ_from_itself() -> None:
         ("Job", "litellm-migrate", "spec.backoffLimit", 9, Operation.CHANGED),
         ("Service", "litellm", "spec.clusterIP", "10.0.0.1", Operation.REPLACED),
         ("PersistentVolumeClaim", "litellm-db-data", "spec.storageClassName", "other", Operation.REPLACED),
-        ("PersistentVolumeClaim", "litellm-db-data", "spec.resources.requests.storage", "20Gi", Operation.CHANGED),
+        ("PersistentVolumeClaim", "litellm-db-backups", "spec.resources.requests.storage", "20Gi", Operation.CHANGED),
         ("ConfigMap", "litellm-config", "data.x", "y", Operation.CHANGED),
         ("Secret", "gateway-litellm-salt-key", "data", "other", Operation.REPLACED),
         ("Secret", "gateway-litellm-master-key", "data", "other", Operation.CHANGED),
@@ -250,6 +250,44 @@ def test_a_database_that_is_kept_beside_the_new_one_is_no_problem() -> None:
 WITHOUT_CODING = "groups.coding-assistant=false"
 
 
+def test_a_pool_that_auto_makes_anew_under_what_is_up_is_refused_and_one_that_is_asked_for_is_told() -> None:
+    up = "qwen-local:replicas=1"
+    old, new = _plan(up), _plan(up, WITHOUT_CODING)
+    (problem,) = compare(old, new).problems
+    assert problem.message.startswith(
+        "machineType is auto, and qwen-local is up on g2-standard-8 and would move to a new pool of g2-standard-4: away"
+    )
+    assert "10 of them until the old node is removed" in problem.message
+    stay, move = (f"pulumi config set machineType {shape}" for shape in ("g2-standard-8", "g2-standard-4"))
+    assert problem.remedy == f"{stay}   # stays; or, to move: {move}"
+    assert compare(old, _plan(up, WITHOUT_CODING, "machineType=g2-standard-8")).problems == ()
+    moved = compare(old, _plan(up, WITHOUT_CODING, "machineType=g2-standard-4"))
+    assert moved.problems == ()
+    (outage,) = (o for o in moved.outages if o.what == "qwen-local")
+    assert outage.how == "restarts on another node once the old one is gone"
+    # With quota for both nodes nothing waits; and a pool that nothing is up on may become what it likes.
+    (problem,) = compare(_plan(up, "gpuQuota=2"), _plan(up, "gpuQuota=2", WITHOUT_CODING)).problems
+    assert "old node" not in problem.message
+    assert compare(_plan(), new).problems == compare(_plan(), _plan(WITHOUT_CODING)).problems == ()
+
+
+def test_a_pool_that_does_not_hold_what_is_up_any_more_is_not_offered_to_stay_on() -> None:
+    new = _plan("coder-agent:replicas=1")
+    old = {**new, "machines": {**new["machines"], "gpu": {**new["machines"]["gpu"], "type": "g2-standard-4"}}}
+    (problem,) = compare(old, new).problems
+    assert "is up on g2-standard-4 and would move to a new pool of g2-standard-8" in problem.message
+    assert problem.remedy == "pulumi config set machineType g2-standard-8   # moves"
+
+
+def test_a_system_pool_that_auto_makes_anew_under_the_gateway_is_refused() -> None:
+    old, without = _plan(), "groups.retrieval=false"
+    (problem,) = compare(old, _plan(without)).problems
+    assert "the system pool of e2-standard-4 would be replaced by one of e2-standard-2" in problem.message
+    assert problem.remedy.startswith("pulumi config set systemMachineType e2-standard-4   # stays")
+    for shape in ("e2-standard-4", "e2-standard-2"):
+        assert compare(old, _plan(without, f"systemMachineType={shape}")).problems == ()
+
+
 def test_a_model_that_leaves_with_the_gpu_that_another_comes_for_is_refused_with_the_step_in_between() -> None:
     old, new = _plan("coder-chat:replicas=1"), _plan(WITHOUT_CODING, "qwen-local:replicas=1")
     (problem,) = compare(old, new).problems
@@ -267,7 +305,10 @@ def test_a_model_that_leaves_with_the_gpu_that_another_comes_for_is_refused_with
         (("coder-chat:replicas=1",), (WITHOUT_CODING,)),  # nobody waits
         (("coder-chat:replicas=1",), (WITHOUT_CODING, "embeddings:replicas=1")),  # not for a GPU
         (("coder-chat:replicas=1",), (WITHOUT_CODING, "qwen-local:replicas=1", "gpuQuota=2")),  # there is another
-        (("coder-chat:replicas=1", "qwen-local:replicas=1", "gpuQuota=2"), (WITHOUT_CODING, "qwen-local:replicas=1")),
+        (
+            ("coder-chat:replicas=1", "qwen-local:replicas=1", "gpuQuota=2"),
+            (WITHOUT_CODING, "qwen-local:replicas=1", "machineType=g2-standard-8"),
+        ),
     ],
 )
 def test_a_model_whose_gpu_nobody_waits_for_may_leave(old: tuple[str, ...], new: tuple[str, ...]) -> None:

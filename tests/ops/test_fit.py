@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ops.cli import main
+from tests.models.hf_configs import CONFIGS
 
 QWEN_32B: dict[str, Any] = {
     "model_type": "qwen2",
@@ -169,7 +170,7 @@ def test_a_refusal_in_text_names_the_nearest_command(capsys: pytest.CaptureFixtu
         ((), "one model is to be named"),
         (("--config", "/nowhere/config.json"), "/nowhere/config.json"),
         (("coder-chat", "--max-model-len", "99999"), "--max-model-len 32768"),
-        (("coder-chat", "--tensor-parallel", "3"), "--tensor-parallel 1 or 2 or 4"),
+        (("coder-chat", "--tensor-parallel", "3"), "--tensor-parallel 1   # or 2 or 4"),
         (("coder-chat", "--utilization", "1.5"), "utilization 1.5"),
         (("coder-chat", "--vllm", "latest"), "no vLLM version"),
         (("coder-chat", "--machine", "e2-standard-4"), "has 0 GPUs"),
@@ -186,6 +187,82 @@ def test_bad_input_is_a_fact_and_a_remedy_on_stderr_and_exit_2(
     assert message in captured.err
     assert captured.err.startswith("refused: ")
     assert captured.err.count("\n") == captured.err.count("  remedy: ") + 1 == 2
+
+
+@pytest.mark.parametrize("limits", ["{}", "1", '{"video": -1}', '{"video": true}', '{"film": 0}', "{", "[" * 10_000])
+def test_limits_of_a_prompt_that_vllm_would_not_take_are_refused(
+    capsys: pytest.CaptureFixture[str], limits: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run("coder-chat", "--limit-mm-per-prompt", limits)
+    assert """{"video": 0}""" in capsys.readouterr().err
+
+
+def test_a_video_that_takes_the_cache_is_offered_to_be_left_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIGS["Qwen2.5-VL-7B"]), encoding="utf-8")
+    _, found = answer(capsys, "--config", file, "--gpu", "a100-40gb")
+    remedy = next(r for r in found["remedies"] if "--limit-mm-per-prompt" in r["command"])
+    assert answer(capsys, *shlex.split(remedy["command"])[2:])[0] == 0
+
+
+def test_neither_images_nor_videos_leave_the_encoder_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIGS["Qwen2.5-VL-7B"]), encoding="utf-8")
+    limits = ("--limit-mm-per-prompt", '{"image": 0, "video": 0}')
+    _, without = answer(capsys, "--config", file, "--gpu", "l40s", *limits)
+    _, text = answer(capsys, "--config", file, "--gpu", "l40s", "--language-model-only")
+    assert without["kv_cache_gib"] == text["kv_cache_gib"]
+
+
+_LLAMA: dict[str, object] = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+    "max_position_embeddings": 8192,
+}
+_GEMMA: dict[str, object] = {
+    "model_type": "gemma3_text",
+    "hidden_size": 1152,
+    "intermediate_size": 6912,
+    "num_hidden_layers": 26,
+}
+_STORED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+_PACKED = {"config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 128}}}}
+_MODELOPT = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (_LLAMA, ("--gpu", "v100-32gb")),
+        (_GEMMA, ("--gpu", "t4")),
+        (_LLAMA, ("--tensor-parallel", "3")),
+        (_LLAMA, ("--max-num-seqs", "5000")),
+        (_LLAMA, ("--max-model-len", "9000")),
+        (_LLAMA, ("--speculative-method", "mtp")),
+        (_LLAMA, ("--utilization", "1.5")),
+        (_LLAMA | {"quantization_config": _STORED | _PACKED}, ("--gpu", "v100-32gb", "--dtype", "float16")),
+        (_LLAMA | _MODELOPT, ("--gpu", "a10g")),
+    ],
+)
+def test_a_refusal_of_flags_gives_the_command_that_is_not_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, model: dict[str, object], words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(model), encoding="utf-8")
+    assert run("--config", file, *words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("refused: ")
+    remedy = captured.err.partition("remedy: ")[2].partition("   #")[0]
+    run(*shlex.split(remedy)[2:])
+    assert " on " in capsys.readouterr().out.splitlines()[0]  # judged: whether it fits is another question
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,13 @@ def test_kept_claims_of_a_disabled_group_stay_on_the_bill():
     assert kept.idle_usd_per_month == pytest.approx(gone.idle_usd_per_month + 4.5)
 
 
+def test_a_group_that_config_never_named_was_never_on_and_keeps_nothing():
+    named = {name: on for name, on in GROUPS.items() if name != "coding-assistant"}
+    bill = costs_of(groups=json.dumps(named))
+    assert not [line for line in bill.idle if "kept" in line.what]
+    assert line(bill.idle, "claims of 2 models").quantity == 10
+
+
 def test_a_larger_claim_costs_more():
     larger = costs_of(coder_chat__claimGib="110")
     assert larger.idle_usd_per_month == pytest.approx(costs_of().idle_usd_per_month + 10.0)

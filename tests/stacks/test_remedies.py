@@ -328,7 +328,17 @@ PIECES: list[Any] = [
 ]
 FIELDS = [
     *("replicas", "claimGib", "maxModelLen", "gpuMemoryUtilization", "maxNumSeqs", "maxNumBatchedTokens", "fallback"),
-    *("maxBatchTokens", "tokensPerSecond", "target", "groups", "gpuQuota", "machineType", "spot", "gpuSharingClients"),
+    *(
+        "streamInterval",
+        "maxBatchTokens",
+        "tokensPerSecond",
+        "target",
+        "groups",
+        "gpuQuota",
+        "machineType",
+        "spot",
+        "gpuSharingClients",
+    ),
     *(
         "systemNodes",
         "gateway",

@@ -140,6 +140,7 @@ def test_a_group_is_off_unless_config_turns_it_on() -> None:
         ("coder-chat:gpuMemoryUtilization", "0.8", "gpu_memory_utilization"),
         ("coder-chat:maxNumSeqs", "8", "max_num_seqs"),
         ("coder-chat:maxNumBatchedTokens", "1024", "max_num_batched_tokens"),
+        ("coder-chat:streamInterval", "4", "stream_interval"),
         ("coder-chat:claimGib", "40", "claim_gib"),
         ("embeddings:maxBatchTokens", "2048", "max_batch_tokens"),
         ("embeddings:maxClientBatchSize", "16", "max_client_batch_size"),
@@ -282,7 +283,7 @@ def _random_config(dice: random.Random) -> Mapping[str, str]:
     plain = ["ai-platform", "gcp", "pulumi", "", "aws", *CATALOG]
     fields = [
         *("replicas", "claimGib", "maxModelLen", "gpuMemoryUtilization", "maxNumSeqs", "maxNumBatchedTokens"),
-        *("maxBatchTokens", "maxClientBatchSize", "tokensPerSecond", "fallback"),
+        *("streamInterval", "maxBatchTokens", "maxClientBatchSize", "tokensPerSecond", "fallback"),
         *("target", "groups", "gpuQuota", "machineType", "spot", "gpuSharingClients", "gpuBootDiskGib"),
         *("systemMachineType", "systemNodes", "gateway", "namespaces", "teams", "keys", "keyValues", "prices"),
         *("maxHourlyUsd", "maxMonthlyUsd", "deletionProtection", "retainWeights", "kubeconfig"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from models.cold_start import IDLE_NODE_S
 from ops.plan.diff.lines import Line, duration, grouped
 from ops.plan.diff.resources import Difference, Operation, PlanData, Resource, mapping
 
@@ -64,10 +65,18 @@ def _of_workload(
         return Outage(what=name, how="is deleted and made anew", seconds=_start(after))
     new_pod = change is not None and any(c.path.startswith("spec.template.") for c in change.changes)
     if _on_gpu(after) in moved:
-        return Outage(what=name, how="restarts on another node", seconds=_start(after))
+        return _moved(name, after, new)
     if new_pod and _rolls(after):
         return Outage(what=name, how="rolls: a new pod serves before an old one stops", seconds=0)
     return Outage(what=name, how="restarts", seconds=_start(after)) if new_pod else None
+
+
+def _moved(name: str, after: Resource, new: PlanData) -> Outage:
+    """A pool with other nodes: where the quota does not hold both, the old node has to be gone first."""
+    seconds, gpus = _start(after), mapping(mapping(new, "machines"), "gpu")
+    if seconds is None or not _on_gpu(after) or gpus.get("roomForTwo", True):
+        return Outage(what=name, how="restarts on another node", seconds=seconds)
+    return Outage(what=name, how="restarts on another node once the old one is gone", seconds=seconds + IDLE_NODE_S)
 
 
 def _instead(alias: str, new: PlanData) -> str:

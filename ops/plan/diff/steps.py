@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from components.gke.data_place import DATA_PLACE, losses
+from components.kubernetes.moves import GPU_SETTING, SYSTEM_SETTING, move_of_model, move_of_system, unasked
 from components.kubernetes.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
 from ops.plan.diff.resources import PlanData, Resource, mapping
 from stacks.plan import State
@@ -51,3 +53,26 @@ def held_slots(old: PlanData, new: PlanData) -> Iterator[Problem]:
             " && ".join(f"pulumi config set {m['alias']}:replicas 0" for m in leaving)
             + f" && pulumi up   # first, with {leaving[0]['group']} still enabled",
         )
+
+
+def moves(old: PlanData, new: PlanData) -> Iterator[Problem]:
+    """Pools that `auto` makes anew under what is up, as the engine refuses it (components/kubernetes/moves.py)."""
+    was_up = {m["alias"] for m in old["models"] if m["state"] == State.UP}
+    moved = [m for m in new["models"] if m["state"] == State.UP and m["gpus"] and m["alias"] in was_up]
+    if (pools := _made_anew(old, new, "gpu")) and moved:
+        before, after = pools[0]["type"], pools[1]["type"]
+        waits, holds = not pools[1]["roomForTwo"], before in pools[1]["holding"]
+        for model in moved[:1]:
+            told = move_of_model(model["alias"], before, after, model["elsewhereSeconds"], waits=waits)
+            yield Problem(*unasked(GPU_SETTING, told, before, after, holds=holds))
+    if pools := _made_anew(old, new, "system"):
+        before, after = pools[0]["type"], pools[1]["type"]
+        told, holds = move_of_system(before, after), before in pools[1]["holding"]
+        yield Problem(*unasked(SYSTEM_SETTING, told, before, after, holds=holds))
+
+
+def _made_anew(old: PlanData, new: PlanData, pool: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """A pool on both sides, where it becomes another one and config does not name it."""
+    before, after = (mapping(mapping(plan, "machines"), pool) for plan in (old, new))
+    is_moved = before and after and before["type"] != after["type"] and not after["asked"]
+    return (before, after) if is_moved else None

@@ -1,0 +1,183 @@
+"""Small chat models in GGUF files, on llama.cpp and CPU: the registry of the reference's CPU document.
+
+File names are as the repositories spell them: the document has TheBloke's in lower case, which the hub does not know,
+and calls Phi-3's file Q4_K_M, where its repository has two, q4 and fp16. What the document says of speed and cost, and
+why it is not what these are sold at: docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import math
+
+from models.catalog.parts import config_json, gguf, licence
+from models.cpu_speed import cpu_speed
+from models.engines.llama_cpp import GgufFile, LlamaCppEngine
+from models.facts import Evaluation, Evidence, PerToken, Slo, Source
+from models.images import LLAMA_CPP
+from models.prices import list_prices
+from models.spec import ModelSpec
+from models.tasks import Task
+from models.weights import DecoderArchitecture, Weights
+
+_REGISTRY = "reference deployment, CPU registry"
+_NO_TARGET = Slo(note="none: a development model")
+_NOT_EVALUATED = Evaluation(status="none", result="nobody has evaluated it here")
+# An hour of a vCPU with 4 GiB, in the region that the reference runs in.
+_PRICED = "e2-standard-4", "us-central1", 4
+_BESIDE = 1.25  # of it: boot disk, NAT, and what a node keeps for itself
+
+
+def _at_cost(weights: Weights, threads: int) -> PerToken:
+    """What a token costs on the system pool where it is never idle, in cents of a million, rounded up.
+
+    A token that is read is cheaper than one that is written, as many are read together.
+    """
+    machine, region, vcpus = _PRICED
+    price = list_prices().find(machine, region)
+    arch = weights.architecture
+    if price is None or not isinstance(arch, DecoderArchitecture):
+        raise ValueError(f"there is no price of {machine} in {region}, or this is no decoder")
+    speed = cpu_speed(arch, file_bytes=weights.bytes_on_disk, threads=threads)
+    usd_per_s = price.usd / vcpus * threads * _BESIDE / 3600
+    read, written = (math.ceil(usd_per_s / rate * 1e8) / 100 for rate in (speed.read_per_s, speed.written_per_s))
+    return PerToken(input_usd_per_mtok=read, output_usd_per_mtok=written)
+
+
+def _sources(repository: str, base: str, *, seen: str) -> tuple[Source, ...]:
+    return (
+        Source(facts="model, context, quantisations", where=_REGISTRY, evidence=Evidence.REPORTED),
+        Source(facts="price", where="its cost: models/cpu_speed.py, models/prices.csv", evidence=Evidence.DERIVED),
+        Source(facts="revision, file names, sizes, SHA-256", where=seen, evidence=Evidence.REPORTED),
+        Source(facts="bytes on disk", where=f"files of {repository}", evidence=Evidence.REPORTED),
+        config_json(base, Evidence.VERIFIED, Evidence.REPORTED)[0],
+    )
+
+
+_TINYLLAMA = (
+    GgufFile(
+        quantization="Q4_K_M",
+        file="tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf",
+        bytes_on_disk=668_788_096,
+        sha256="9fecc3b3cd76bba89d504f29b616eedf7da85b96540e490ca5824d3f7d2776a0",
+    ),
+    GgufFile(
+        quantization="Q5_K_M",
+        file="tinyllama-1.1b-chat-v1.0.Q5_K_M.gguf",
+        bytes_on_disk=783_017_344,
+        sha256="aa54a5fb99ace5b964859cf072346631b2da6109715a805d07161d157c66ce7f",
+    ),
+    GgufFile(
+        quantization="Q8_0",
+        file="tinyllama-1.1b-chat-v1.0.Q8_0.gguf",
+        bytes_on_disk=1_170_781_568,
+        sha256="a4c9bb1dbaa372f6381a035fa5c02ef087aaa1ff1f843a56a22328114f03fc59",
+    ),
+)
+_PHI_3 = (
+    GgufFile(
+        quantization="q4",
+        file="Phi-3-mini-4k-instruct-q4.gguf",
+        bytes_on_disk=2_393_231_072,
+        sha256="8a83c7fb9049a9b2e92266fa7ad04933bb53aa1e85136b7b30f1b8000ff2edef",
+    ),
+    GgufFile(
+        quantization="fp16",
+        file="Phi-3-mini-4k-instruct-fp16.gguf",
+        bytes_on_disk=7_643_295_904,
+        sha256="5d99003e395775659b0dde3f941d88ff378b2837a8dc3a2ea94222ab1420fad3",
+    ),
+)
+_LLAMA_2 = (
+    GgufFile(
+        quantization="Q4_K_M",
+        file="llama-2-7b-chat.Q4_K_M.gguf",
+        bytes_on_disk=4_081_004_224,
+        sha256="08a5566d61d7cb6b420c3e4387a39e0078e1f2fe5f055f3a03887385304d4bfa",
+    ),
+    GgufFile(
+        quantization="Q5_K_M",
+        file="llama-2-7b-chat.Q5_K_M.gguf",
+        bytes_on_disk=4_783_156_928,
+        sha256="e0b99920cf47b94c78d2fb06a1eceb9ed795176dfa3f7feac64629f1b52b997f",
+    ),
+    GgufFile(quantization="Q8_0", file="llama-2-7b-chat.Q8_0.gguf", bytes_on_disk=7_161_089_728, sha256=None),
+)
+
+_TINYLLAMA_WEIGHTS = gguf(
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0", revision="52e7645ba7c309695bec7ac98f4f005b139cf465", file=_TINYLLAMA[0]
+)
+_PHI_3_WEIGHTS = gguf(
+    "microsoft/Phi-3-mini-4k-instruct", revision="a64113399c2f6b8ad3e11c394733a2ddadaa7f33", file=_PHI_3[0]
+)
+_LLAMA_2_WEIGHTS = gguf(
+    "meta-llama/Llama-2-7b-chat-hf", revision="191239b3e26b2882fb562ffccdd1cf0f65402adb", file=_LLAMA_2[0]
+)
+
+ENTRIES = (
+    ModelSpec(
+        alias="tinyllama",
+        group="gguf",
+        summary="TinyLlama 1.1B Chat on CPU: development, tests, light workloads",
+        task=Task.CHAT,
+        model_id="TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF",
+        served_name="tinyllama-1.1b-chat-v1.0",
+        engine=LlamaCppEngine(image=LLAMA_CPP, files=_TINYLLAMA, quantization="Q4_K_M", threads=2, parallel=4),
+        context=2048,
+        weights=_TINYLLAMA_WEIGHTS,
+        price=_at_cost(_TINYLLAMA_WEIGHTS, threads=2),
+        slo=_NO_TARGET,
+        evaluation=_NOT_EVALUATED,
+        licence=licence("Apache-2.0", "model card", Evidence.REPORTED),
+        sources=_sources(
+            "TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF",
+            "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+            seen="10 public repositories pin this commit or this Q4_K_M file, 5 the Q5_K_M, 4 the Q8_0",
+        ),
+    ),
+    ModelSpec(
+        alias="phi-3-mini",
+        group="gguf",
+        summary="Phi-3 Mini 4k Instruct on CPU: better answers for its size",
+        task=Task.CHAT,
+        model_id="microsoft/Phi-3-mini-4k-instruct-gguf",
+        served_name="phi-3-mini-4k-instruct",
+        engine=LlamaCppEngine(image=LLAMA_CPP, files=_PHI_3, quantization="q4", threads=2),
+        context=4096,
+        weights=_PHI_3_WEIGHTS,
+        price=_at_cost(_PHI_3_WEIGHTS, threads=2),
+        slo=_NO_TARGET,
+        evaluation=_NOT_EVALUATED,
+        licence=licence("MIT", "model card", Evidence.REPORTED),
+        sources=_sources(
+            "microsoft/Phi-3-mini-4k-instruct-gguf",
+            "microsoft/Phi-3-mini-4k-instruct",
+            seen="10 public repositories pin this commit or the q4 file, 2 have the fp16's SHA-256, 2 its size",
+        ),
+    ),
+    ModelSpec(
+        alias="llama-2-7b",
+        group="gguf",
+        summary="Llama 2 7B Chat on CPU",
+        task=Task.CHAT,
+        model_id="TheBloke/Llama-2-7B-Chat-GGUF",
+        served_name="llama-2-7b-chat",
+        engine=LlamaCppEngine(image=LLAMA_CPP, files=_LLAMA_2, quantization="Q4_K_M", threads=4),
+        context=4096,
+        weights=_LLAMA_2_WEIGHTS,
+        price=_at_cost(_LLAMA_2_WEIGHTS, threads=4),
+        slo=_NO_TARGET,
+        evaluation=_NOT_EVALUATED,
+        licence=licence(
+            "llama2",
+            "Llama 2 Community License Agreement",
+            Evidence.MEMORY,
+            terms="commercial use up to 700 million monthly users, its acceptable use policy, a notice with copies, "
+            "and no use to improve other language models",
+        ),
+        sources=_sources(
+            "TheBloke/Llama-2-7B-Chat-GGUF",
+            "meta-llama/Llama-2-7b-chat-hf",
+            seen="10 public repositories pin this commit or the Q4_K_M file, 10 the Q5_K_M, 4 have the Q8_0's size",
+        ),
+    ),
+)
