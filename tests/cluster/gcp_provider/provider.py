@@ -70,7 +70,14 @@ class Cloud:
         self._change(lambda content: content["objects"].update({key: inputs}))
 
     def remove(self, key: str) -> None:
-        self._change(lambda content: content["objects"].pop(key, None))
+        """With what is in it: databases and users go with their instance."""
+        inside = (f"{key}/", f"//{key.rsplit('/', 1)[-1]}")
+
+        def removed(content: Values) -> None:
+            kept = {k: v for k, v in content["objects"].items() if k != key and not k.startswith(inside[0])}
+            content["objects"] = {k: v for k, v in kept.items() if not k.endswith(inside[1])}
+
+        self._change(removed)
 
     def get(self, key: str) -> Values | None:
         return self._read()["objects"].get(key)
