@@ -192,12 +192,9 @@ class _Bill:
         yield replace(free, unit_usd=-min(free.usd, fee.usd))
         yield from self.system(platform.system_nodes)
         yield self.line("NAT address", Item.NAT_ADDRESS, HOURS_PER_MONTH)
-        if platform.gateway.database == "cloud-sql":
-            yield self.line("gateway database: Cloud SQL", Item.CLOUD_SQL, HOURS_PER_MONTH)
-            yield self.line("gateway database: Cloud SQL disk", Item.CLOUD_SQL_DISK, platform.gateway.database_gib)
-        else:
-            yield self.line("gateway database: disk", Item.DISK, platform.gateway.database_gib)
-            yield self.line("gateway database: claim of its dumps", Item.DISK, platform.gateway.database_gib)
+        yield from self.database("gateway database", platform.gateway.database)
+        if platform.gateway.former_database != "none":
+            yield from self.database("former database, kept", platform.gateway.former_database)
         # A group that config never named was never on, so there is nothing of it to keep.
         once = [m for m in self.plan.models if m.state is State.DISABLED and m.spec.group in platform.groups]
         disabled = [load for m in once if (load := m.workload)]
@@ -206,6 +203,16 @@ class _Bill:
         if platform.retain_weights and disabled:
             gib = sum(load.claim_gib for load in disabled)
             yield self.line(f"claims kept of {len(disabled)} models whose group is off", Item.DISK, gib)
+
+    def database(self, what: str, kind: str) -> Iterator[Line]:
+        """A database by its kind, whether it is used or kept."""
+        gib = self.plan.settings.platform.gateway.database_gib
+        if kind == "cloud-sql":
+            yield self.line(f"{what}: Cloud SQL", Item.CLOUD_SQL, HOURS_PER_MONTH)
+            yield self.line(f"{what}: Cloud SQL disk", Item.CLOUD_SQL_DISK, gib)
+        else:
+            yield self.line(f"{what}: disk", Item.DISK, gib)
+            yield self.line(f"{what}: claim of its dumps", Item.DISK, gib)
 
     def model(self, model: PlannedModel, load: Workload) -> ModelCost:
         """A GPU model is charged the whole node that it alone keeps up, a CPU model its share of a system node."""

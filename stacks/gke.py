@@ -14,8 +14,10 @@ from pulumi_gcp import projects
 from components.gateway import litellm_gateway, postgres
 from components.gateway.database import Database
 from components.gateway.postgres import Postgres, PostgresArgs
+from components.gke.answers import wait_for_google
 from components.gke.cloud_sql import CloudSql, CloudSqlArgs
 from components.gke.cluster import GkeCluster, GkeClusterArgs
+from components.gke.data_place import DataPlace, DataPlaceArgs
 from components.gke.image_mirror import ImageMirror, ImageMirrorArgs
 from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
 from components.gke.names import CloudNames
@@ -27,6 +29,8 @@ from models.images import POSTGRES, VLLM
 from models.machines import region_of
 from stacks.plan import Plan, system_holds
 
+# Asked about every other API and every role, so it is on before any of them.
+_FIRST_API = "cloudresourcemanager"
 _APIS = (
     "artifactregistry",
     "compute",
@@ -63,19 +67,11 @@ def cloud(plan: Plan) -> Cloud:
     region = region_of(where.zone)
     names = settings.cloud_names
     labels = _labels(plan)
+    wait_for_google(where.project)
     # Default labels reach disks and repositories. Cluster, pools and database have fields of their own for them.
     provider = gcp.Provider("gcp", project=where.project, region=region, zone=where.zone, default_labels=labels)
-    apis = [
-        projects.Service(
-            api,
-            service=f"{api}.googleapis.com",
-            # Others in the project may use it.
-            disable_on_destroy=False,
-            opts=pulumi.ResourceOptions(provider=provider),
-        )
-        for api in (*_APIS, *(_CLOUD_SQL_APIS if settings.platform.gateway.database == "cloud-sql" else ()))
-    ]
     in_gcp = pulumi.ResourceOptions(provider=provider)
+    apis = _enabled(plan, in_gcp)
     network = GkeNetwork(
         "network",
         GkeNetworkArgs(name=names.network, region=region, after=apis),
@@ -149,6 +145,19 @@ def cloud(plan: Plan) -> Cloud:
     )
 
 
+def _enabled(plan: Plan, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
+    """The APIs that the stack uses. None is ever disabled: others in the project may use it."""
+
+    def enabled(api: str, *after: pulumi.Resource) -> pulumi.Resource:
+        later = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=list(after)))
+        return projects.Service(api, service=f"{api}.googleapis.com", disable_on_destroy=False, opts=later)
+
+    first = enabled(_FIRST_API)
+    gateway = plan.settings.platform.gateway
+    sql = _CLOUD_SQL_APIS if "cloud-sql" in (gateway.database, gateway.former_database) else ()
+    return [first, *(enabled(api, first) for api in (*_APIS, *sql))]
+
+
 def _system_shapes(plan: Plan) -> Shapes:
     """The pool's own name has its shape, so a resource beside it keeps what the shape was."""
     return Shapes(
@@ -169,35 +178,25 @@ def _labels(plan: Plan) -> dict[str, str]:
 def gateway_database(
     plan: Plan, base: Cloud, place: Place, password: pulumi.Output[str], workloads: pulumi.ProviderResource
 ) -> Database:
-    """The gateway's database, in the form that survives the cluster."""
-    in_gcp = pulumi.ResourceOptions(provider=base.provider)
+    """The gateway's database, in the form that survives the cluster, and the one that the stack had before."""
     gateway = plan.settings.platform.gateway
-    if gateway.database == "cloud-sql":
-        args = CloudSqlArgs(
-            name=base.names.sql_instance,
-            addresses=base.names.sql_addresses,
-            region=region_of(base.zone),
-            network_id=base.network_id,
-            gib=gateway.database_gib,
-            backups_kept=gateway.backups_kept,
-            password=password,
-            place=place,
-            labels=_labels(plan),
-        )
-        return CloudSql("cloud-sql", args, opts=in_gcp).database
-    disk = PersistentDisk(
-        "gateway-disk",
-        PersistentDiskArgs(
-            name=base.names.database_disk,
+    guard = DataPlace(
+        "gateway-data",
+        DataPlaceArgs(
+            database=gateway.database,
+            former_database=gateway.former_database,
+            database_gib=gateway.database_gib,
             project=base.project,
             zone=base.zone,
-            gib=gateway.database_gib,
-            claim=postgres.CLAIM,
-            place=place,
-            after=base.apis,
+            stack=plan.settings.stack,
         ),
-        opts=in_gcp,
     )
+    if gateway.former_database == "in-cluster":
+        _disk(plan, base, place, guard, former=True)
+    elif gateway.former_database == "cloud-sql":
+        _cloud_sql(plan, base, place, guard, password, former=True)
+    if gateway.database == "cloud-sql":
+        return _cloud_sql(plan, base, place, guard, password).database
     return Postgres(
         "postgres",
         PostgresArgs(
@@ -207,7 +206,44 @@ def gateway_database(
             backups_kept=gateway.backups_kept,
             password=password,
             clients=litellm_gateway.DATABASE_CLIENTS,
-            volume=disk.volume,
+            volume=_disk(plan, base, place, guard).volume,
         ),
         opts=pulumi.ResourceOptions(provider=workloads),
     ).database
+
+
+def _cloud_sql(
+    plan: Plan, base: Cloud, place: Place, guard: pulumi.Resource, password: pulumi.Output[str], *, former: bool = False
+) -> CloudSql:
+    platform = plan.settings.platform
+    args = CloudSqlArgs(
+        name=base.names.sql_instance,
+        addresses=base.names.sql_addresses,
+        region=region_of(base.zone),
+        network_id=base.network_id,
+        gib=platform.gateway.database_gib,
+        backups_kept=platform.gateway.backups_kept,
+        password=password,
+        place=place,
+        labels=_labels(plan),
+        deletion_protection=platform.deletion_protection,
+        former=former,
+        after=[*base.apis, guard],
+    )
+    return CloudSql("cloud-sql", args, opts=pulumi.ResourceOptions(provider=base.provider))
+
+
+def _disk(plan: Plan, base: Cloud, place: Place, guard: pulumi.Resource, *, former: bool = False) -> PersistentDisk:
+    platform = plan.settings.platform
+    args = PersistentDiskArgs(
+        name=base.names.database_disk,
+        project=base.project,
+        zone=base.zone,
+        gib=platform.gateway.database_gib,
+        claim=postgres.CLAIM,
+        place=place,
+        deletion_protection=platform.deletion_protection,
+        former=former,
+        after=[*base.apis, guard],
+    )
+    return PersistentDisk("gateway-disk", args, opts=pulumi.ResourceOptions(provider=base.provider))

@@ -146,6 +146,7 @@ class Gateway(Section):
 
     replicas: Annotated[Whole, Field(ge=1, le=MAX_REPLICAS)] = 1
     database: Literal["in-cluster", "cloud-sql"] = "in-cluster"
+    former_database: Literal["none", "in-cluster", "cloud-sql"] = "none"  # what the stack had before, and keeps
     database_gib: Annotated[Whole, Field(ge=LEAST_GIB, le=_LARGEST_DISK_GIB)] = LEAST_GIB
     spend_log_days: Annotated[Whole, Field(ge=1, le=3650)] = 30  # then a call's row goes; totals of keys stay
     backups_kept: Annotated[Whole, Field(ge=1, le=365)] = 7  # one a night

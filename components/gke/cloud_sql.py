@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -31,7 +31,10 @@ _LOGGED = {
 
 @dataclass(frozen=True, kw_only=True)
 class CloudSqlArgs:
-    """`name` of the instance cannot be used again for a week after a deletion."""
+    """`name` of the instance cannot be used again for a week after a deletion.
+
+    An instance that is `former` is kept beside the database that is used now, until the stack lets go of it.
+    """
 
     name: str
     addresses: str  # name of the range that the instance takes its address from
@@ -42,19 +45,32 @@ class CloudSqlArgs:
     password: pulumi.Input[str]  # secret: of the database's user
     place: Place  # namespace and provider of the password's Secret
     labels: Mapping[str, str]  # of the instance, for the bill
+    deletion_protection: bool  # whether Google Cloud refuses to delete the instance
+    former: bool = False
+    after: Sequence[pulumi.Resource] = ()
 
 
 class CloudSql(pulumi.ComponentResource):
-    """Protected instance with backups, its private connection, database, user, and the password's Secret."""
+    """Protected instance with backups, its private connection, database, user, and the password's Secret.
+
+    Database, user and connection go with instance and network, and cannot be deleted before them: the user owns
+    tables, and the instance uses the connection for days after its end.
+    """
 
     database: Database
 
     def __init__(self, name: str, args: CloudSqlArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:gke:CloudSql", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        secret = opaque_secret(
-            PASSWORD_SECRET, args.place.namespace, {PASSWORD: args.password}, args.place.keeping(self)
+        # The Secret is that of the database which is used.
+        passwords = {PASSWORD: args.password}
+        secret = (
+            ()
+            if args.former
+            else (opaque_secret(PASSWORD_SECRET, args.place.namespace, passwords, args.place.keeping(self)),)
         )
+        child = pulumi.ResourceOptions(parent=self, retain_on_delete=args.former)
+        policy = "PREVENT" if args.deletion_protection else "ABANDON"
+        kept = pulumi.ResourceOptions(parent=self, protect=not args.former, retain_on_delete=args.former)
         addresses = compute.GlobalAddress(
             "sql-addresses",
             name=args.addresses,
@@ -63,13 +79,14 @@ class CloudSql(pulumi.ComponentResource):
             address=_ADDRESS,
             prefix_length=_PREFIX,
             network=args.network_id,
-            opts=child,
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=list(args.after))),
         )
         connection = servicenetworking.Connection(
             "sql-connection",
             network=args.network_id,
             service="servicenetworking.googleapis.com",
             reserved_peering_ranges=[addresses.name],
+            deletion_policy="ABANDON",
             opts=child,
         )
         instance = sql.DatabaseInstance(
@@ -77,7 +94,7 @@ class CloudSql(pulumi.ComponentResource):
             name=args.name,
             region=args.region,
             database_version="POSTGRES_17",
-            deletion_protection=True,
+            deletion_protection=args.deletion_protection,
             settings=sql.DatabaseInstanceSettingsArgs(
                 tier=CLOUD_SQL_TIER,
                 user_labels=dict(args.labels),
@@ -87,9 +104,10 @@ class CloudSql(pulumi.ComponentResource):
                     for flag, value in {"max_connections": str(CLOUD_SQL_CONNECTIONS), **_LOGGED}.items()
                 ],
                 edition="ENTERPRISE",
+                # It grows by itself, and while it does so, asking for less than there is is no change.
                 disk_size=args.gib,
                 disk_autoresize=True,
-                deletion_protection_enabled=True,
+                deletion_protection_enabled=args.deletion_protection,
                 ip_configuration=sql.DatabaseInstanceSettingsIpConfigurationArgs(
                     ipv4_enabled=False, private_network=args.network_id, ssl_mode="ENCRYPTED_ONLY"
                 ),
@@ -101,26 +119,22 @@ class CloudSql(pulumi.ComponentResource):
                     ),
                 ),
             ),
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[connection],
-                protect=True,
-                # The disk grows by itself; asking for the old size would be a shrink, which is a replacement.
-                ignore_changes=["settings.diskSize"],
-            ),
+            opts=pulumi.ResourceOptions.merge(kept, pulumi.ResourceOptions(depends_on=[connection])),
         )
-        database = sql.Database(
-            "sql-database",
-            name=NAME,
+        database = sql.Database("sql-database", name=NAME, instance=instance.name, deletion_policy=policy, opts=kept)
+        user = sql.User(
+            "sql-user",
+            name=USER,
             instance=instance.name,
-            opts=pulumi.ResourceOptions(parent=self, protect=True),
+            password=args.password,
+            deletion_policy=policy,
+            opts=kept,
         )
-        user = sql.User("sql-user", name=USER, instance=instance.name, password=args.password, opts=child)
         self.database = Database(
             host=instance.private_ip_address,
             ssl_mode="require",
             max_connections=CLOUD_SQL_CONNECTIONS,
             peer=cidr_peer(f"{_ADDRESS}/{_PREFIX}"),
-            ready=(secret, database, user),
+            ready=(*secret, database, user),
         )
         self.register_outputs({})

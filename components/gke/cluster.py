@@ -103,9 +103,9 @@ class GkeCluster(pulumi.ComponentResource):
                 parent=self,
                 depends_on=[role],
                 protect=args.deletion_protection,
-                # Both describe the pool that is gone: the API reports another pool there, and a difference in
-                # either would replace the cluster.
-                ignore_changes=["initialNodeCount", "nodeConfig"],
+                # The first two describe the pool that is gone: the API reports another pool there, and a difference
+                # in either would replace the cluster. The third is Google's to say while there is no address.
+                ignore_changes=["initialNodeCount", "nodeConfig", "privateClusterConfig.enablePrivateEndpoint"],
             ),
         )
         # The shape is part of the name: a machine type is not changed in place reliably, so it is a new pool.

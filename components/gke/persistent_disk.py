@@ -10,14 +10,16 @@ from pulumi_gcp import compute
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from components.kubernetes.never_shrink import DATABASE_SETTING, never_shrinks
 from components.kubernetes.place import Place, StaticVolume
 from components.kubernetes.pods import gib, taken_back
 
 
 @dataclass(frozen=True, kw_only=True)
 class PersistentDiskArgs:
-    """`claim` is the only claim that may bind the volume; `after` are the APIs that have to be enabled first."""
+    """`claim` is the only claim that may bind the volume; `after` are the APIs that have to be enabled first.
+
+    A disk that is `former` is kept beside the database that is used now, until the stack lets go of it.
+    """
 
     name: str  # of the disk and of the volume
     project: str  # project of Google Cloud
@@ -25,6 +27,8 @@ class PersistentDiskArgs:
     gib: int  # size of the disk; it may only grow
     claim: str
     place: Place  # namespace of the claim and provider of the volume
+    deletion_protection: bool  # whether the provider refuses to delete the disk
+    former: bool = False
     after: Sequence[pulumi.Resource] = ()
 
 
@@ -33,7 +37,7 @@ class PersistentDisk(pulumi.ComponentResource):
 
     A claim's own disk goes with the cluster: destroying the cluster deletes the object that owns it. This disk is
     protected instead, so `pulumi destroy --exclude-protected` keeps it in the cloud and in the state, and the
-    next `pulumi up` goes on with it.
+    next `pulumi up` goes on with it. A former one is not deleted when it leaves the program, and not resized.
     """
 
     volume: StaticVolume
@@ -46,11 +50,13 @@ class PersistentDisk(pulumi.ComponentResource):
             zone=args.zone,
             type="pd-balanced",
             size=args.gib,
+            deletion_policy="PREVENT" if args.deletion_protection else "DELETE",
             opts=pulumi.ResourceOptions(
                 parent=self,
-                protect=True,
+                protect=not args.former,
+                retain_on_delete=args.former,
                 depends_on=list(args.after),
-                hooks=never_shrinks(args.name, DATABASE_SETTING),
+                ignore_changes=["size"] if args.former else None,
             ),
         )
         handle = f"projects/{args.project}/zones/{args.zone}/disks/{args.name}"
@@ -77,7 +83,10 @@ class PersistentDisk(pulumi.ComponentResource):
                     required=core.NodeSelectorArgs(node_selector_terms=[zone_term])
                 ),
             ),
-            opts=pulumi.ResourceOptions.merge(args.place.keeping(self), pulumi.ResourceOptions(depends_on=[disk])),
+            opts=pulumi.ResourceOptions.merge(
+                args.place.keeping(self),
+                pulumi.ResourceOptions(depends_on=[disk], ignore_changes=["spec.capacity"] if args.former else None),
+            ),
         )
         self.volume = StaticVolume(args.name, volume)
         self.register_outputs({})

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from stacks.plan import Plan
 from stacks.problems import Notice, Problem
-from stacks.rules import budgets, fit, names, nodes, pins, purses, slots, streams
+from stacks.rules import budgets, databases, fit, names, nodes, pins, purses, slots, streams
 
 RULES = (
     names.named_cluster,
     names.cloud_names,
     names.namespaces,
     names.aliases,
+    databases.databases,
     slots.idle_replicas,
     slots.quota,
     slots.shared_gpu,

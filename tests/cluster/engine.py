@@ -69,6 +69,7 @@ class Engine:
             stack,
             {
                 "GCP_STAND_IN_KUBECONFIG": str(cluster.kubeconfig),
+                "GCP_STAND_IN_CLOUD": str(folder / "cloud.json"),
                 # A GKE endpoint has a public certificate; this one's has to be made known.
                 "SSL_CERT_FILE": str(cluster.root / "pki" / "apiserver.crt"),
             },

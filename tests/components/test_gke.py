@@ -177,7 +177,11 @@ def test_the_cluster_is_protected_until_config_says_otherwise() -> None:
 def test_the_pool_that_a_cluster_is_born_with_goes_and_is_not_looked_at_again() -> None:
     cluster = recorded().all("Cluster")[0]
     assert cluster.inputs["removeDefaultNodePool"] is True
-    assert set(cluster.ignore_changes) == {"initialNodeCount", "nodeConfig"}
+    assert set(cluster.ignore_changes) == {
+        "initialNodeCount",
+        "nodeConfig",
+        "privateClusterConfig.enablePrivateEndpoint",
+    }
 
 
 def test_metrics_are_collected_by_managed_prometheus() -> None:
@@ -342,7 +346,17 @@ def test_managed_postgresql_is_protected_private_encrypted_and_backed_up() -> No
     kept = {"retainedBackups": 7, "retentionUnit": "COUNT"}
     backups = {"enabled": True, "pointInTimeRecoveryEnabled": True, "backupRetentionSettings": kept}
     assert settings["backupConfiguration"] == backups
-    assert instance.ignore_changes == ("settings.diskSize",)
+    # While the disk grows by itself, less than there is is no change.
+    assert not instance.ignore_changes
+    unlocked = recorded(*CLOUD_SQL, "deletionProtection=false")
+    instance = unlocked.all("DatabaseInstance")[0]
+    assert instance.protect
+    assert not instance.inputs["deletionProtection"]
+    assert not instance.inputs["settings"]["deletionProtectionEnabled"]
+    for records_, policy in ((recorded(*CLOUD_SQL), "PREVENT"), (unlocked, "ABANDON")):
+        for kind in ("Database", "User"):
+            (found,) = (r for r in records_.all(kind) if r.type.startswith("gcp:sql"))
+            assert (found.inputs["deletionPolicy"], found.protect) == (policy, True)
     assert records.waits_for(instance, records.all("Connection")[0])
 
 

@@ -56,6 +56,9 @@ _BLANKS = {
 _LEFT_OUT = {
     "gcloud components install": "changes the machine",
     "gcloud auth application-default login": "needs an account",
+    "gcloud auth login": "needs an account",
+    "gcloud config set project": "needs an account",
+    "gcloud services enable": "needs an account; its APIs are held to the program's by tests/stacks/test_program.py",
     "gcloud compute disks list": "needs an account",
     "gcloud container ai profiles list": "needs an account",
     "gcloud compute regions describe": "needs an account",
@@ -72,7 +75,8 @@ _PULUMI = {
     "up": (),
     "preview": ("--config", "--json", "--policy-pack", "--policy-pack-config"),
     "destroy": ("--exclude-protected", "--run-program", "--stack", "--config-file"),
-    "refresh": (),
+    "refresh": ("--import-pending-creates",),
+    "import": (),
     "cancel": (),
     "login": (),
     "stack init": (),
@@ -188,6 +192,12 @@ class Reader:
         assert project is not None
         assert text == re.sub(r"--project \S+", project[0], printed)
 
+    def names_in_google(self, text: str) -> None:
+        words = shlex.split(text)
+        kind, name = {"disks": "Disk", "instances": "DatabaseInstance"}[words[2]], words[4]
+        made = (*recorded().all(kind), *recorded("gateway.database=cloud-sql").all(kind))
+        assert name in {resource.inputs["name"] for resource in made}
+
     def asks_the_gateway(self, text: str) -> None:
         words = shlex.split(text)
         address = next(word for word in words if word.startswith("localhost:"))
@@ -215,6 +225,7 @@ _CHECKS: tuple[tuple[str, Callable[[Reader, str], None]], ...] = (
     (r"pulumi ", Reader.deploys),
     (r"kubectl ", Reader.asks_kubernetes),
     (r"gcloud container clusters get-credentials", Reader.gets_credentials),
+    (r"gcloud (compute disks|sql instances) (delete|patch)", Reader.names_in_google),
     (r"curl ", Reader.asks_the_gateway),
     (r"(ENGINE_SWAPS=50 )?pytest ", Reader.tests),
     (r"python -m ", Reader.runs_a_module),

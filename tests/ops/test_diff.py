@@ -223,6 +223,30 @@ def test_a_smaller_claim_is_a_problem_told_once_and_a_larger_is_none(assignment:
     assert compare(_plan(), _plan(assignment)).problems == ()
 
 
+@pytest.mark.parametrize(
+    ("assignment", "remedy", "words"),
+    [
+        (
+            "ai-platform:gateway.database=cloud-sql",
+            "pulumi config set --path gateway.database in-cluster",
+            "would begin empty",
+        ),
+        ("gcp:zone=us-central1-b", "pulumi config set gcp:zone us-central1-a", "replaced by empty ones"),
+    ],
+)
+def test_a_step_after_which_the_database_would_begin_empty_is_a_problem(
+    assignment: str, remedy: str, words: str
+) -> None:
+    (problem,) = compare(_plan(), _plan(assignment)).problems
+    assert problem.remedy.partition("   #")[0] == remedy
+    assert words in problem.message
+
+
+def test_a_database_that_is_kept_beside_the_new_one_is_no_problem() -> None:
+    moved = _plan("ai-platform:gateway.database=cloud-sql", "ai-platform:gateway.formerDatabase=in-cluster")
+    assert compare(_plan(), moved).problems == ()
+
+
 WITHOUT_CODING = "groups.coding-assistant=false"
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
+from components.gke.answers import PREREQUISITES
 from components.kubernetes.secrets import READS
 from components.serving.engines import COMPONENTS
 from models.catalog import Group
@@ -438,3 +439,17 @@ def test_the_order_of_the_catalog_is_the_order_of_the_gateway_whatever_is_up() -
         return [m["model_name"] for m in rendered["model_list"]]
 
     assert order(recorded()) == order(recorded("qwen-local:replicas=1")) == SERVED_ALIASES
+
+
+def test_the_api_that_is_asked_about_all_others_comes_first_and_the_readme_enables_it() -> None:
+    services = {
+        service.name: service
+        for service in recorded("gateway.database=cloud-sql").all("Service")
+        if service.type.startswith("gcp:")
+    }
+    first = services.pop(PREREQUISITES[0])
+    assert not first.dependencies
+    assert all(first.urn in service.dependencies for service in services.values())
+    (command,) = re.findall(r"gcloud services enable (.*)", (CHECKOUT / "README.md").read_text())
+    enabled = {api.removesuffix(".googleapis.com") for api in command.split()}
+    assert enabled == {*PREREQUISITES, "compute"}  # which the provider asks for its regions before all else

@@ -24,7 +24,7 @@ from ops.plan.diff.resources import (
     resources,
     unguarded,
 )
-from ops.plan.diff.steps import held_slots, moves, shrinks
+from ops.plan.diff.steps import held_slots, moved_data, moves, shrinks
 from stacks.problems import Notice, Problem
 
 
@@ -68,8 +68,18 @@ def compare(old: PlanData, new: PlanData) -> PlanDiff:
         notices=tuple(n for n in notices(new) if n.message not in known),
         standing=tuple(n for n in notices(new) if n.message in known),
         differences=tuple(sorted(found, key=lambda d: (not d.fate, order.index(d.operation), d.kind, d.where, d.urn))),
-        problems=(*shrinks(olds, news, aliases), *held_slots(old, new), *moves(old, new)),
+        problems=(
+            *_data_problems(old, new, [*shrinks(olds, news, aliases)]),
+            *held_slots(old, new),
+            *moves(old, new),
+        ),
     )
+
+
+def _data_problems(old: PlanData, new: PlanData, shrinking: list[Problem]) -> list[Problem]:
+    """A database that shrinks is both a smaller disk and a loss: it is told once."""
+    told = {problem.remedy for problem in shrinking}
+    return [*shrinking, *(problem for problem in moved_data(old, new) if problem.remedy not in told)]
 
 
 def notices(plan: PlanData) -> list[Notice]:

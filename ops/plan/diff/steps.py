@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from components.gke.data_place import DATA_PLACE, losses
 from components.kubernetes.moves import GPU_SETTING, SYSTEM_SETTING, move_of_model, move_of_system, unasked
 from components.kubernetes.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
 from ops.plan.diff.resources import PlanData, Resource, mapping
@@ -25,6 +26,15 @@ def shrinks(olds: Mapping[str, Resource], news: Mapping[str, Resource], aliases:
         if remedy not in told:
             told.add(remedy)
             yield Problem(message, remedy)
+
+
+def moved_data(old: PlanData, new: PlanData) -> Iterator[Problem]:
+    """What would begin again with empty disks: the same that the hook of an update refuses."""
+    before, after = (
+        {r["urn"]: r["inputs"] for r in plan["resources"] if r["type"] == DATA_PLACE} for plan in (old, new)
+    )
+    for urn in before.keys() & after.keys():
+        yield from (Problem(loss.message, loss.remedy) for loss in losses(before[urn], after[urn]))
 
 
 def held_slots(old: PlanData, new: PlanData) -> Iterator[Problem]:
