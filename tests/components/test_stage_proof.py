@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -383,7 +384,7 @@ def test_a_token_is_shown_to_the_hub_and_to_nobody_that_it_leads_to(claim: Claim
 # --- digests of the catalog ------------------------------------------------------------------------------------
 
 
-def digests(content: bytes) -> dict[str, str]:
+def digests(content: bytes) -> dict[str, Any]:
     return {"MODEL_DIGESTS": json.dumps({"model.safetensors": sha256(content)})}
 
 

@@ -95,7 +95,13 @@ def mirror() -> ImageMirror:
 
 def disk() -> PersistentDisk:
     args = PersistentDiskArgs(
-        name="d", project="some-project", zone="us-central1-a", gib=10, claim="c", place=place("data")
+        name="d",
+        project="some-project",
+        zone="us-central1-a",
+        gib=10,
+        claim="c",
+        place=place("data"),
+        deletion_protection=True,
     )
     return PersistentDisk("d", args, opts=in_gcp())
 
@@ -109,6 +115,7 @@ def cloud_sql() -> CloudSql:
         gib=10,
         backups_kept=7,
         password="p" * 20,
+        deletion_protection=True,
         place=place("proxy"),
         labels={"stack": "some"},
     )

@@ -377,7 +377,7 @@ def test_a_database_restarts_for_as_long_as_its_own_probes_allow() -> None:
 
 def test_another_machine_restarts_what_is_up_on_it_and_nothing_else() -> None:
     found = _outages(compare(_plan(UP), _plan(UP, "machineType=g2-standard-16")))
-    assert found["coder-chat"][0] == "restarts on another node"
+    assert found["coder-chat"][0] == "restarts on another node once the old one is gone"
     assert "litellm" not in found
 
 
