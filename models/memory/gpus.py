@@ -17,9 +17,15 @@ class Card:
     capability: tuple[int, int]  # of CUDA, (8, 9)
 
 
-def needs_flashinfer(capability: tuple[int, int]) -> bool:
-    """Whether attention runs on FlashInfer, whose workspace is allocated after the KV cache."""
-    return capability < (8, 0) or capability[0] == 10
+_HOPPER = 9
+
+
+def needs_flashinfer(capability: tuple[int, int], *, fp8_cache: bool = False) -> bool:
+    """Whether attention runs on FlashInfer, whose workspace is allocated after the KV cache.
+
+    FlashAttention reads an FP8 cache on 9.x alone (`flash_attn_supports_fp8` in vLLM's fa_utils.py).
+    """
+    return capability < (8, 0) or capability[0] == 10 or (fp8_cache and capability[0] != _HOPPER)
 
 
 # Memory: L4 from the machine table, the others from logs in tests/models/vllm_logs.py. Capabilities: NVIDIA's list.

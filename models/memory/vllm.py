@@ -245,6 +245,8 @@ def gpu_fit(
     graphs = captured if version.counts_graphs and (not second or version.counts_second_graphs) else 0.0
     kv = budget - weights - non_torch - activation - graphs
     layout = kv_layout(arch, knobs, version)
+    # MLA has kernels of its own.
+    fp8_cache = knobs.kv_element_bytes == 1 and all(kind.attention != "latent" for kind in arch.cache)
     beside = startup(
         arch,
         knobs,
@@ -255,7 +257,7 @@ def gpu_fit(
         reserved_gib=activation,
         graphs_gib=captured,
         communicators_gib=communicators,
-        flashinfer=capability is not None and needs_flashinfer(capability),
+        flashinfer=capability is not None and needs_flashinfer(capability, fp8_cache=fp8_cache),
     )
     longest = _longest(arch, layout, knobs, quantization, version, left=kv + activation)
     free = budget <= gpu_gib - CONTEXT_GIB

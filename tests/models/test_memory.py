@@ -188,8 +188,15 @@ def test_many_sequences_at_a_high_utilization_die_and_few_live() -> None:
 def test_what_is_taken_beside_the_budget_grows_with_what_takes_it() -> None:
     arch = ARCHITECTURES["Qwen3-8B"]
 
-    def needed(version: str, seqs: int = 256, capability: tuple[int, int] = (8, 9), *, eager: bool = False) -> float:
-        knobs = Knobs(8192, seqs, 2048, 0.9, eager=eager)
+    def needed(
+        version: str,
+        seqs: int = 256,
+        capability: tuple[int, int] = (8, 9),
+        *,
+        eager: bool = False,
+        cache: str = "auto",
+    ) -> float:
+        knobs = Knobs(8192, seqs, 2048, 0.9, eager=eager, kv_cache_dtype=cache)
         fit = gpu_fit(
             arch,
             quantization=Quantization.NONE,
@@ -206,6 +213,9 @@ def test_what_is_taken_beside_the_budget_grows_with_what_takes_it() -> None:
     assert needed("0.19") > needed("0.21")  # and those that the budget holds
     assert needed("0.23", 512) > needed("0.23", 256)  # sequences
     assert needed("0.13", capability=(10, 0)) > needed("0.13")  # FlashInfer's workspace
+    assert needed("0.23", cache="fp8") > needed("0.23")  # FlashAttention reads an FP8 cache on 9.x alone
+    assert needed("0.23", cache="fp8", capability=(9, 0)) == needed("0.23", capability=(9, 0))
+    assert needed("0.23", cache="fp8", capability=(10, 0)) == needed("0.23", capability=(10, 0))
 
 
 # --- weights --------------------------------------------------------------------------------------------------
