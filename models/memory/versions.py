@@ -27,6 +27,7 @@ class VllmVersion:
     hybrid_cache: bool = True  # sliding windows keep only their window
     group_ratio: float = 1.25  # two kinds of layers closer than this share groups of the larger one's size
     batches_in_flight: int = 1  # steps whose tokens a sliding window still holds
+    refuses_sequences: bool = False  # more of them than blocks, which layers with a state need for their graphs
     caches_states: bool = False  # prefix caching is on for layers with a state, which then keep one more
     latent_block: int = 64  # tokens of a block of MLA, as its kernels want it
     full_graphs: bool = True  # decode graphs beside the piecewise ones
@@ -106,7 +107,7 @@ _V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
 _V0_13 = replace(_V0_12, name="0.13", dense_captures=False, announces_video=False)
 _V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45, state_kernels_gib=3.4)
 _V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
-_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True)
+_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True, refuses_sequences=True)
 _V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True, state_kernels_gib=0)
 _V0_22 = replace(_V0_21, name="0.22", runner="some")
 _V0_23 = replace(_V0_22, name="0.23")

@@ -7,6 +7,7 @@ real logs: docs/memory.md. All figures are per GPU unless the name says otherwis
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -261,8 +262,12 @@ def gpu_fit(
     )
     longest = _longest(arch, layout, knobs, quantization, version, left=kv + activation)
     free = budget <= gpu_gib - CONTEXT_GIB
-    fits = free and longest >= requested and beside.starts
-    reason = _reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib)
+    sequences = _most_sequences(arch, layout, knobs, version, kv)
+    starts = free and beside.starts and knobs.max_num_seqs <= sequences
+    fits = starts and longest >= requested
+    reason = _reason(
+        layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib, sequences=sequences
+    )
     return GpuFit(
         total_gib=gpu_gib,
         budget_gib=budget,
@@ -273,7 +278,7 @@ def gpu_fit(
         kv_cache_gib=kv,
         kv_cache_tokens=layout.tokens(kv, requested),
         requested_len=requested,
-        max_model_len=longest if free and beside.starts else 0,
+        max_model_len=longest if starts else 0,
         concurrency=layout.concurrency(kv, requested),
         fits=fits,
         reason=reason if fits else reason + _held(activation - decoder_peak),
@@ -301,6 +306,15 @@ def _longest(
         )
         for most in contexts_of_items(arch, knobs, version)
     )
+
+
+def _most_sequences(
+    arch: DecoderArchitecture, layout: KvLayout, knobs: Knobs, version: VllmVersion, kv: float
+) -> float:
+    """As many as vLLM starts with: graphs of a decode step need a block for the state of each (vllm#38270)."""
+    if arch.states is None or knobs.eager or not version.refuses_sequences:
+        return math.inf
+    return layout.blocks(kv - _VERDICT_GIB)
 
 
 def _without_tower(arch: DecoderArchitecture, weights_bytes: int | None) -> tuple[DecoderArchitecture, int | None]:
@@ -331,7 +345,15 @@ def _held(encoder_gib: float) -> str:
 
 
 def _reason(
-    layout: KvLayout, knobs: Knobs, beside: Startup, *, kv: float, requested: int, longest: int, total: float
+    layout: KvLayout,
+    knobs: Knobs,
+    beside: Startup,
+    *,
+    kv: float,
+    requested: int,
+    longest: int,
+    total: float,
+    sequences: float,
 ) -> str:
     budget = total * knobs.utilization
     if budget > total - CONTEXT_GIB:
@@ -348,6 +370,11 @@ def _reason(
         )
     if not beside.starts:
         return beside.reason
+    if knobs.max_num_seqs > sequences:
+        return (
+            f"each of {knobs.max_num_seqs} sequences needs a block for its state and the KV cache has {sequences:g}, "
+            f"{_VERDICT_GIB:.2f} GiB kept back for the estimate's error, so vLLM refuses to start"
+        )
     at_once = layout.concurrency(kv, requested)
     return (
         f"the KV cache holds {layout.tokens(kv, requested):,} tokens: {at_once:.1f} requests of {requested:,} at once"

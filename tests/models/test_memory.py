@@ -185,6 +185,40 @@ def test_many_sequences_at_a_high_utilization_die_and_few_live() -> None:
     assert fits(1024, 0.90)
 
 
+@pytest.mark.parametrize(
+    ("name", "utilization", "context", "logged"),
+    [
+        ("Qwen3.6-27B-FP8", 0.95, None, 856),  # vllm-project/recipes#551
+        ("Qwen3.6-27B", 0.92, 32_768, 348),  # index 58819291093: Qwen3.5-27B, the same layers
+    ],
+)
+def test_more_sequences_than_blocks_for_their_states_are_refused(
+    name: str, utilization: float, context: int | None, logged: int
+) -> None:
+    model = parse_config(CONFIGS[name])
+
+    def fit(seqs: int, version: str = "0.22.0", *, eager: bool = False) -> GpuFit:
+        return gpu_fit(
+            model.architecture,
+            quantization=model.quantization,
+            weights_bytes=model.weights_bytes,
+            gpu_gib=79.18,
+            knobs=Knobs(context or 262_144, seqs, 8192, utilization, eager=eager),
+            version=vllm_version(version),
+        )
+
+    assert isinstance(model.architecture, DecoderArchitecture)
+    many = fit(1024)
+    assert not many.fits
+    assert "each of 1024 sequences needs a block" in many.reason
+    assert many.max_model_len == 0
+    assert many.layout.blocks(many.kv_cache_gib) == pytest.approx(logged, rel=0.06)
+    few = fit(256)
+    assert fit(1024, "0.19.1").fits == few.fits  # capped silently, before
+    assert "block" not in fit(1024, eager=True).reason  # no graphs are captured
+    assert few.fits
+
+
 def test_what_is_taken_beside_the_budget_grows_with_what_takes_it() -> None:
     arch = ARCHITECTURES["Qwen3-8B"]
 
