@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.facts import GIB
-from models.memory.gpus import check_card, needs_flashinfer
+from models.memory.gpus import ON_TRITON, check_cache, check_card, needs_flashinfer
 from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_token_bytes
 from models.memory.peaks import (
     contexts_of_items,
@@ -98,7 +98,7 @@ def default_knobs(
         seqs = _SEQS
     else:
         tokens = max(tokens, _LARGE_GPU_TOKENS) if big else tokens
-        seqs = _LARGE_GPU_SEQS if big else _SEQS
+        seqs = _LARGE_GPU_SEQS if big else version.seqs
     tokens = min(tokens, (max_num_seqs or seqs) * context)
     return Knobs(
         max_model_len=None,
@@ -229,6 +229,7 @@ def gpu_fit(
     if capability is not None:
         served = "bfloat16" if (served_dtype or dtype) == "float32" else served_dtype or dtype
         check_card(capability, quantization=quantization, served_dtype=served, version=version, family=arch.family)
+        check_cache(capability, knobs.kv_cache_dtype, arch.family)
     if knobs.language_only and arch.tower is not None:
         arch, weights_bytes = _without_tower(arch, weights_bytes)
     tp = knobs.tensor_parallel
@@ -247,7 +248,8 @@ def gpu_fit(
     kv = budget - weights - non_torch - activation - graphs
     layout = kv_layout(arch, knobs, version)
     # MLA has kernels of its own.
-    fp8_cache = knobs.kv_element_bytes == 1 and all(kind.attention != "latent" for kind in arch.cache)
+    others = arch.family in ON_TRITON or any(kind.attention == "latent" for kind in arch.cache)
+    fp8_cache = knobs.kv_element_bytes == 1 and not others
     beside = startup(
         arch,
         knobs,

@@ -185,6 +185,32 @@ def test_many_sequences_at_a_high_utilization_die_and_few_live() -> None:
     assert fits(1024, 0.90)
 
 
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "gemma-4-26B-A4B", "whisper-large-v3"])
+def test_an_fp8_cache_that_triton_alone_would_read_needs_a_card_that_can(name: str) -> None:
+    model = parse_config(CONFIGS[name])
+
+    def fit(dtype: str, capability: tuple[int, int]) -> GpuFit:
+        assert isinstance(model.architecture, DecoderArchitecture)
+        return gpu_fit(
+            model.architecture,
+            quantization=model.quantization,
+            weights_bytes=model.weights_bytes,
+            gpu_gib=79.18,
+            knobs=Knobs(None, 64, 2048, 0.9, kv_cache_dtype=dtype),
+            capability=capability,
+        )
+
+    with pytest.raises(ValueError, match=r"8\.9 and this one has 8\.6.*give --kv-cache-dtype auto"):
+        fit("fp8", (8, 6))
+    assert fit("fp8_e5m2", (8, 6)).fits
+    assert fit("fp8", (8, 9)).startup == fit("auto", (8, 9)).startup  # no workspace of FlashInfer
+
+
+def test_early_versions_of_the_second_engine_start_1024_sequences_on_any_card() -> None:
+    assert [default_knobs(23.57, 8192, version=vllm_version(v)).max_num_seqs for v in ("0.8.3", "0.8.4")] == [1024, 256]
+    assert default_knobs(14.56, 8192, version=vllm_version("0.8.2"), capability=(7, 5)).max_num_seqs == 256
+
+
 @pytest.mark.parametrize(
     ("name", "utilization", "context", "logged"),
     [
