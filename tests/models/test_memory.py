@@ -224,6 +224,7 @@ def test_more_sequences_than_blocks_for_their_states_are_refused(
     model = parse_config(CONFIGS[name])
 
     def fit(seqs: int, version: str = "0.22.0", *, eager: bool = False) -> GpuFit:
+        assert isinstance(model.architecture, DecoderArchitecture)
         return gpu_fit(
             model.architecture,
             quantization=model.quantization,
@@ -233,7 +234,6 @@ def test_more_sequences_than_blocks_for_their_states_are_refused(
             version=vllm_version(version),
         )
 
-    assert isinstance(model.architecture, DecoderArchitecture)
     many = fit(1024)
     assert not many.fits
     assert "each of 1024 sequences needs a block" in many.reason
