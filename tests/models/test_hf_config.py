@@ -139,6 +139,15 @@ def test_an_unknown_quantisation_is_refused_and_the_advice_works(method: str, ne
     assert (model.quantization, model.weights_bytes) == (Quantization.AWQ, None)
 
 
+@pytest.mark.parametrize(
+    "keys", [{"quant_method": "modelopt", "quant_algo": "MXFP8"}, {"quant_method": "mxfp8"}, {"bits": 8}]
+)
+def test_what_is_stored_in_8_bits_is_not_said_to_be_near_to_4(keys: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedModelError) as refused:
+        parse_config(LLAMA | {"quantization_config": {"quant_method": "something"} | keys})
+    assert refused.value.flags["--quantization"] == "int8"
+
+
 def test_a_bert_config_is_an_encoder() -> None:
     config = {
         "model_type": "bert",
