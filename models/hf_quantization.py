@@ -156,7 +156,8 @@ def _declared(found: Mapping[str, Any]) -> Quantization:
 
 def _unknown(method: str, found: Mapping[str, Any]) -> UnsupportedModelError:
     known = ", ".join(q.value for q in Quantization if q is not Quantization.NONE)
-    wide = any(found.get(key) == 8 for key in ("bits", "nbits", "w_bit")) or "8" in str(found.get("quant_type", ""))
+    named = f"{method} {found.get('quant_type', '')}"
+    wide = any(found.get(key) == 8 for key in ("bits", "nbits", "w_bit")) or "8" in named
     return UnsupportedModelError(
         f"quantisation '{method or 'unnamed'}' is none that the memory model covers ({known}); "
         "give --quantization and --weights-bytes of the nearest one",

@@ -10,18 +10,21 @@ from itertools import takewhile
 from typing import Any, cast
 
 from models.hf_families import DECODERS, MIXTURES, PATTERNED, STATEFUL, WITH_LATENT, WITH_SHARED_CACHE, decoder
-from models.hf_fields import EXPERTS, UnsupportedModelError, optional, words
+from models.hf_fields import EXPERTS, HEADS, KV_HEADS, UnsupportedModelError, optional, part, words
 from models.hf_quantization import Stored
 
 MEASURE = 'vllm serve MODEL --max-num-seqs 8   # its line "Available KV cache memory" says what no model here can'
 _STATES = ("state_size", "mamba_d_state", "ssm_cfg", "ssm_state_size", "mamba_num_heads")
 # Keys of caches that nothing here cuts: layers that read another layer's, heads of two sizes, sparse attention,
-# attention to an encoder.
+# attention to an encoder, layers that differ one by one.
 _OTHER_CACHES = (
     *("num_kv_shared_layers", "global_head_dim", "num_global_key_value_heads", "hidden_size_per_layer_input"),
     *("index_topk", "compress_ratios", "cross_attention_layers", "attention_chunk_size"),
+    "block_configs",
 )
-_ENCODER_CLASSES = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForPreTraining", "Model")
+_ENCODER_CLASSES = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForPreTraining")
+# Whose cache vLLM keeps compressed (`is_deepseek_mla`); others with a kv_lora_rank, MiniCPM3 among them, expand it.
+_COMPRESSED = ("deepseek", "kimi", "pangu", "glm", "mistral", "axk1", "joyai")
 _LEAST_PREFIX = 4  # letters that two families of one maker share
 
 
@@ -79,7 +82,17 @@ def alike(text: Mapping[str, Any], family: str, files: Stored) -> str | None:
 def _encodes(text: Mapping[str, Any]) -> bool:
     """Whether it is an encoder by the names of its classes, or by segments that only those embed."""
     classes = words(text, "architectures")
+    if text.get("is_encoder_decoder"):
+        return False
+    if any(name.endswith("Model") for name in classes):
+        return not _writes(text)
     return any(name.endswith(_ENCODER_CLASSES) for name in classes) if classes else bool(text.get("type_vocab_size"))
+
+
+def _writes(text: Mapping[str, Any]) -> bool:
+    """Whether it has what decoders have, whatever its class is called: ChatGLM's and Qwen2.5-Omni's end in "Model"."""
+    heads, kv_heads = optional(text, *HEADS), optional(text, *KV_HEADS)
+    return 0 < kv_heads < heads or any("CausalLM" in name for name in part(text, "auto_map") or {})
 
 
 def _same(letters: tuple[str, str]) -> bool:
@@ -92,7 +105,7 @@ def _candidates(text: Mapping[str, Any], family: str) -> Iterator[str]:
     yield from sorted(
         (name for name in shared if shared[name] >= _LEAST_PREFIX), key=lambda name: (-shared[name], len(name), name)
     )
-    if text.get("kv_lora_rank"):
+    if text.get("kv_lora_rank") and family.lower().startswith(_COMPRESSED):
         yield from ("deepseek_v3", "deepseek_v2")
     if any(optional(text, key) > 1 for key in EXPERTS):
         yield from ("qwen2_moe" if text.get("shared_expert_intermediate_size") else "qwen3_moe", "mixtral")

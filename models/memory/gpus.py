@@ -17,9 +17,15 @@ class Card:
     capability: tuple[int, int]  # of CUDA, (8, 9)
 
 
-def needs_flashinfer(capability: tuple[int, int]) -> bool:
-    """Whether attention runs on FlashInfer, whose workspace is allocated after the KV cache."""
-    return capability < (8, 0) or capability[0] == 10
+_HOPPER = 9
+
+
+def needs_flashinfer(capability: tuple[int, int], *, fp8_cache: bool = False) -> bool:
+    """Whether attention runs on FlashInfer, whose workspace is allocated after the KV cache.
+
+    FlashAttention reads an FP8 cache on 9.x alone (`flash_attn_supports_fp8` in vLLM's fa_utils.py).
+    """
+    return capability < (8, 0) or capability[0] == 10 or (fp8_cache and capability[0] != _HOPPER)
 
 
 # Memory: L4 from the machine table, the others from logs in tests/models/vllm_logs.py. Capabilities: NVIDIA's list.
@@ -77,6 +83,15 @@ def check_card(
     check_method(capability, lowest, f"{quantization} weights need")
 
 
+def check_cache(capability: tuple[int, int], kv_cache_dtype: str, family: str) -> None:
+    """Raise ValueError with the remedy for an FP8 cache that the only attention backend of a family cannot read."""
+    if kv_cache_dtype in ("fp8", "fp8_e4m3") and family in ON_TRITON and capability < _E4M3:
+        raise ValueError(
+            f"attention of {family} runs on Triton, whose {kv_cache_dtype} KV cache needs a GPU of compute capability "
+            f"{_name(_E4M3)} and this one has {_name(capability)}, so vLLM fails to start; give --kv-cache-dtype auto"
+        )
+
+
 def check_method(capability: tuple[int, int], lowest: tuple[int, int], what: str) -> None:
     """Raise ValueError with the remedy for a card below the lowest with a kernel; `what` is "fp8 weights need"."""
     if capability < lowest:
@@ -85,6 +100,11 @@ def check_method(capability: tuple[int, int], lowest: tuple[int, int], what: str
             f"to start; give --gpu l4 or another card of {_name(lowest)} or later"
         )
 
+
+# Families with sinks, heads of 512 or cross attention, which FlashInfer refuses (vllm#40153, vllm#40677); what Triton
+# says of FP8 below 8.9: vllm#26431.
+ON_TRITON = frozenset({"gpt_oss", "gemma4", "whisper"})
+_E4M3 = (8, 9)
 
 # `_FLOAT16_NOT_SUPPORTED_MODELS` in vllm/config/model.py.
 FLOAT32_OR_BFLOAT16 = frozenset({"gemma2", "gemma3", "gemma3_text", "plamo2", "glm4"})

@@ -21,12 +21,14 @@ class VllmVersion:
     non_torch_gib: float  # CUDA libraries, NCCL, persistent buffers: what the budget pays beside weights
     counts_graphs: bool  # whether the CUDA-graph estimate is taken off the KV cache
     batched_tokens: int | None  # default of --max-num-batched-tokens under 70 GiB; None: the whole context
+    seqs: int = 256  # default of --max-num-seqs under 70 GiB
     large_defaults: bool = True  # whether any GPU of 70 GiB has the defaults of an H100
     old_engine_below: tuple[int, int] = (0, 0)  # cards below it run the first engine, which batches the whole context
     tokens_by_context: bool = False  # "GPU KV cache size" is concurrency times context, not blocks of all groups
     hybrid_cache: bool = True  # sliding windows keep only their window
     group_ratio: float = 1.25  # two kinds of layers closer than this share groups of the larger one's size
     batches_in_flight: int = 1  # steps whose tokens a sliding window still holds
+    refuses_sequences: bool = False  # more of them than blocks, which layers with a state need for their graphs
     caches_states: bool = False  # prefix caching is on for layers with a state, which then keep one more
     latent_block: int = 64  # tokens of a block of MLA, as its kernels want it
     full_graphs: bool = True  # decode graphs beside the piecewise ones
@@ -90,6 +92,7 @@ _V0_8 = replace(
     _V0_6,
     name="0.8",
     batched_tokens=2048,
+    seqs=1024,  # vllm#16158
     large_defaults=False,
     old_engine_below=(8, 0),
     warms_sampler=True,
@@ -98,7 +101,8 @@ _V0_8 = replace(
     image_beside_video=True,
     announces_video=True,
 )
-_V0_8_5 = replace(_V0_8, name="0.8.5", large_defaults=True)
+_V0_8_4 = replace(_V0_8, name="0.8.4", seqs=256)
+_V0_8_5 = replace(_V0_8_4, name="0.8.5", large_defaults=True)
 _V0_9 = replace(_V0_8_5, name="0.9", old_engine_below=(0, 0))
 _V0_10 = replace(_V0_9, name="0.10", hybrid_cache=True)
 _V0_11 = replace(_V0_10, name="0.11", full_graphs=True, video_frames=14, image_beside_video=False)
@@ -106,7 +110,7 @@ _V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
 _V0_13 = replace(_V0_12, name="0.13", dense_captures=False, announces_video=False)
 _V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45, state_kernels_gib=3.4)
 _V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
-_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True)
+_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True, refuses_sequences=True)
 _V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True, state_kernels_gib=0)
 _V0_22 = replace(_V0_21, name="0.22", runner="some")
 _V0_23 = replace(_V0_22, name="0.23")
@@ -117,7 +121,7 @@ _V0_29 = replace(_V0_27, name="0.29", runner="v2", counts_second_graphs=True)
 # Newest first.
 VLLM_VERSIONS = (
     *(_V0_29, _V0_27, _V0_26, _V0_24, _V0_23, _V0_22, _V0_21, _V0_20, _V0_19, _V0_18),
-    *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8_5, _V0_8, _V0_6, _V0),
+    *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8_5, _V0_8_4, _V0_8, _V0_6, _V0),
 )
 
 

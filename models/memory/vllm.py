@@ -7,11 +7,12 @@ real logs: docs/memory.md. All figures are per GPU unless the name says otherwis
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.facts import GIB
-from models.memory.gpus import check_card, needs_flashinfer
+from models.memory.gpus import ON_TRITON, check_cache, check_card, needs_flashinfer
 from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_token_bytes
 from models.memory.peaks import (
     contexts_of_items,
@@ -97,7 +98,7 @@ def default_knobs(
         seqs = _SEQS
     else:
         tokens = max(tokens, _LARGE_GPU_TOKENS) if big else tokens
-        seqs = _LARGE_GPU_SEQS if big else _SEQS
+        seqs = _LARGE_GPU_SEQS if big else version.seqs
     tokens = min(tokens, (max_num_seqs or seqs) * context)
     return Knobs(
         max_model_len=None,
@@ -228,6 +229,7 @@ def gpu_fit(
     if capability is not None:
         served = "bfloat16" if (served_dtype or dtype) == "float32" else served_dtype or dtype
         check_card(capability, quantization=quantization, served_dtype=served, version=version, family=arch.family)
+        check_cache(capability, knobs.kv_cache_dtype, arch.family)
     if knobs.language_only and arch.tower is not None:
         arch, weights_bytes = _without_tower(arch, weights_bytes)
     tp = knobs.tensor_parallel
@@ -245,6 +247,9 @@ def gpu_fit(
     graphs = captured if version.counts_graphs and (not second or version.counts_second_graphs) else 0.0
     kv = budget - weights - non_torch - activation - graphs
     layout = kv_layout(arch, knobs, version)
+    # MLA has kernels of its own.
+    others = arch.family in ON_TRITON or any(kind.attention == "latent" for kind in arch.cache)
+    fp8_cache = knobs.kv_element_bytes == 1 and not others
     beside = startup(
         arch,
         knobs,
@@ -255,12 +260,16 @@ def gpu_fit(
         reserved_gib=activation,
         graphs_gib=captured,
         communicators_gib=communicators,
-        flashinfer=capability is not None and needs_flashinfer(capability),
+        flashinfer=capability is not None and needs_flashinfer(capability, fp8_cache=fp8_cache),
     )
     longest = _longest(arch, layout, knobs, quantization, version, left=kv + activation)
     free = budget <= gpu_gib - CONTEXT_GIB
-    fits = free and longest >= requested and beside.starts
-    reason = _reason(layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib)
+    sequences = _most_sequences(arch, layout, knobs, version, kv)
+    starts = free and beside.starts and knobs.max_num_seqs <= sequences
+    fits = starts and longest >= requested
+    reason = _reason(
+        layout, knobs, beside, kv=kv, requested=requested, longest=longest, total=gpu_gib, sequences=sequences
+    )
     return GpuFit(
         total_gib=gpu_gib,
         budget_gib=budget,
@@ -271,7 +280,7 @@ def gpu_fit(
         kv_cache_gib=kv,
         kv_cache_tokens=layout.tokens(kv, requested),
         requested_len=requested,
-        max_model_len=longest if free and beside.starts else 0,
+        max_model_len=longest if starts else 0,
         concurrency=layout.concurrency(kv, requested),
         fits=fits,
         reason=reason if fits else reason + _held(activation - decoder_peak),
@@ -299,6 +308,15 @@ def _longest(
         )
         for most in contexts_of_items(arch, knobs, version)
     )
+
+
+def _most_sequences(
+    arch: DecoderArchitecture, layout: KvLayout, knobs: Knobs, version: VllmVersion, kv: float
+) -> float:
+    """As many as vLLM starts with: graphs of a decode step need a block for the state of each (vllm#38270)."""
+    if arch.states is None or knobs.eager or not version.refuses_sequences:
+        return math.inf
+    return layout.blocks(kv - _VERDICT_GIB)
 
 
 def _without_tower(arch: DecoderArchitecture, weights_bytes: int | None) -> tuple[DecoderArchitecture, int | None]:
@@ -329,7 +347,15 @@ def _held(encoder_gib: float) -> str:
 
 
 def _reason(
-    layout: KvLayout, knobs: Knobs, beside: Startup, *, kv: float, requested: int, longest: int, total: float
+    layout: KvLayout,
+    knobs: Knobs,
+    beside: Startup,
+    *,
+    kv: float,
+    requested: int,
+    longest: int,
+    total: float,
+    sequences: float,
 ) -> str:
     budget = total * knobs.utilization
     if budget > total - CONTEXT_GIB:
@@ -346,6 +372,11 @@ def _reason(
         )
     if not beside.starts:
         return beside.reason
+    if knobs.max_num_seqs > sequences:
+        return (
+            f"each of {knobs.max_num_seqs} sequences needs a block for its state and the KV cache has {sequences:g}, "
+            f"{_VERDICT_GIB:.2f} GiB kept back for the estimate's error, so vLLM refuses to start"
+        )
     at_once = layout.concurrency(kv, requested)
     return (
         f"the KV cache holds {layout.tokens(kv, requested):,} tokens: {at_once:.1f} requests of {requested:,} at once"

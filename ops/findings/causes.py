@@ -119,7 +119,7 @@ LINES = (
         command="ops fit {alias}",
         pattern=r"CUDA out of memory|OutOfMemoryError|Free memory on device .* is less than|"
         r"KV cache is needed, which is larger|larger than the maximum number of tokens that can be stored in KV cache|"
-        r"No available memory for the cache blocks|CUDA error: out of memory",
+        r"No available memory for the cache blocks|exceeds available Mamba cache blocks|CUDA error: out of memory",
         final=True,
         tries=2,
     ),

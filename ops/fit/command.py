@@ -45,6 +45,8 @@ Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 _MACHINES = SYSTEM_MACHINES | G2_MACHINES
 _TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
 _FITS, _DOES_NOT = 0, 2
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # `MaxLoRARanks` in vllm/config/lora.py
+_FEWEST_BITS = 1.5  # of a parameter in files: BitNet stores 1.58
 _MOST = 10**15  # of bytes, tokens or sequences: far above any machine, far below what a float holds
 
 
@@ -86,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_argument("--dtype", choices=["auto", "half", "float16", "bfloat16"], help="default: that of the files")
     flags.add_argument("--kv-cache-dtype", choices=sorted(KV_CACHE_DTYPES), help="default: the model's own")
     flags.add_argument("--max-loras", type=_positive, metavar="N", help="adapters at once, with --enable-lora")
-    flags.add_argument("--max-lora-rank", type=_positive, metavar="N", help="default: 16")
+    flags.add_argument("--max-lora-rank", type=_positive, choices=_LORA_RANKS, metavar="N", help="default: 16")
     flags.add_argument("--speculative-method", choices=["ngram", "mtp", "draft"], help="what guesses ahead")
     flags.add_argument("--num-speculative-tokens", type=_positive, metavar="N", help="guessed a step; default: 1")
     flags.add_argument("--draft-config", type=Path, metavar="FILE", help="config.json of a draft model")
@@ -193,7 +195,7 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
         raise OpsError(f"{spec.alias} runs at its provider and needs no memory here", "ops plan   # what it costs")
     needs = spec.engine.needs(spec)
     quantization = Quantization(args.quantization or weights.quantization)
-    size = args.weights_bytes or weights.bytes_on_disk
+    size = _given_bytes(args, weights.architecture) or weights.bytes_on_disk
     if quantization is not weights.quantization and not args.weights_bytes:
         size = _computed_bytes(weights.architecture, quantization, weights.dtype)
     return _Subject(
@@ -209,6 +211,18 @@ def _from_catalog(args: argparse.Namespace) -> _Subject:
     )
 
 
+def _given_bytes(args: argparse.Namespace, arch: DecoderArchitecture | EncoderArchitecture) -> int | None:
+    """--weights-bytes, unless it can only be another unit, or the size of one file of several."""
+    size = args.weights_bytes
+    if size and size * 8 < arch.parameters * _FEWEST_BITS:
+        raise OpsError(
+            f"--weights-bytes {size} is {size * 8 / arch.parameters:.2g} bits for each of {arch.parameters:,} "
+            "parameters, and nobody stores them in so few",
+            f"{_command(args, {'--weights-bytes': None})} --weights-bytes N   # in bytes, the sum of its weight files",
+        )
+    return size
+
+
 def _computed_bytes(arch: DecoderArchitecture | EncoderArchitecture, q: Quantization, dtype: str) -> int:
     if isinstance(arch, DecoderArchitecture):
         return disk_bytes(arch, q, dtype)
@@ -218,7 +232,7 @@ def _computed_bytes(arch: DecoderArchitecture | EncoderArchitecture, q: Quantiza
 def _from_config(args: argparse.Namespace) -> _Subject:
     given = Quantization(args.quantization) if args.quantization else None
     model = _read(args, args.config, given)
-    size = args.weights_bytes or model.weights_bytes
+    size = _given_bytes(args, model.architecture) or model.weights_bytes
     if size is None:
         raise OpsError(
             f"{args.config} does not give the size of the weight files (of an unusual quantisation)",

@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,19 +45,37 @@ def read_profiles(path: Path) -> list[Profile]:
     except (OSError, UnicodeDecodeError) as error:
         raise OpsError(f"{path} cannot be read: {error}", _REMEDY) from error
     rows = list(_rows(text))
-    header = next((i for i, row in enumerate(rows) if set(_NEEDED) <= set(map(_plain, row))), None)
+    header = next((i for i, row in enumerate(rows) if set(_NEEDED) <= {_plain(cell.text) for cell in row}), None)
     if header is None:
         raise OpsError(f"{path} has no row of column names with Instance Type and Output Tokens/s", _REMEDY)
-    names = [_plain(name) for name in rows[header]]
-    return [profile for row in rows[header + 1 :] if (profile := _profile(names, row))]
+    return [profile for row in rows[header + 1 :] if (profile := _profile(_named(rows[header], row)))]
 
 
-def _rows(text: str) -> Iterator[list[str]]:
+@dataclass(frozen=True)
+class _Cell:
+    """What stands in a row, and where: its column of a table, its number in what commas or tabs part."""
+
+    at: int
+    text: str
+
+
+def _rows(text: str) -> Iterator[list[_Cell]]:
     for line in text.splitlines():
-        if "," in line and "  " not in line.strip():
-            yield from csv.reader([line])
+        if "\t" in line or ("," in line and "  " not in line.strip()):
+            for cells in csv.reader([line], delimiter="\t" if "\t" in line else ","):
+                yield [_Cell(at, cell.strip()) for at, cell in enumerate(cells)]
         elif line.strip():
-            yield re.split(r"\s{2,}|\t", line.strip())
+            yield [_Cell(found.start(), found[0]) for found in re.finditer(r"\S+(?: \S+)*", line)]
+
+
+def _named(header: Sequence[_Cell], row: Sequence[_Cell]) -> dict[str, str]:
+    """A row's cells by their columns. An empty one has no text in a table, so that only its place tells the next."""
+    if len(row) == len(header):
+        return {_plain(name.text): cell.text for name, cell in zip(header, row, strict=True)}
+    names = {name.at: _plain(name.text) for name in header}
+    if any(cell.at not in names for cell in row):
+        return {}
+    return {names[cell.at]: cell.text for cell in row}
 
 
 def _plain(name: str) -> str:
@@ -65,17 +83,16 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _profile(names: Sequence[str], row: Sequence[str]) -> Profile | None:
-    cells = dict(zip(names, row, strict=False))
+def _profile(cells: Mapping[str, str]) -> Profile | None:
     try:
-        written = float(cells["outputtokenss"])
+        machine, written = cells["instancetype"], float(cells["outputtokenss"])
     except (KeyError, ValueError):
         return None
     if not 0 < written < float("inf"):
         return None
     server = " ".join(filter(None, (cells.get("modelserver"), cells.get("modelserverversion"))))
     return Profile(
-        machine=cells["instancetype"],
+        machine=machine,
         written_per_s=written,
         first_token=cells.get("ttftms", ""),
         ntpot=cells.get("ntpotms", ""),

@@ -139,6 +139,15 @@ def test_an_unknown_quantisation_is_refused_and_the_advice_works(method: str, ne
     assert (model.quantization, model.weights_bytes) == (Quantization.AWQ, None)
 
 
+@pytest.mark.parametrize(
+    "keys", [{"quant_method": "modelopt", "quant_algo": "MXFP8"}, {"quant_method": "mxfp8"}, {"bits": 8}]
+)
+def test_what_is_stored_in_8_bits_is_not_said_to_be_near_to_4(keys: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedModelError) as refused:
+        parse_config(LLAMA | {"quantization_config": {"quant_method": "something"} | keys})
+    assert refused.value.flags["--quantization"] == "int8"
+
+
 def test_a_bert_config_is_an_encoder() -> None:
     config = {
         "model_type": "bert",
@@ -339,7 +348,7 @@ def test_a_family_s_suggestion_is_of_its_maker_where_that_one_has_its_parts() ->
         ("phi3small", {}, "phi3"),
         ("glm4v_text", {}, "glm4"),
         ("some_moe", experts, "qwen3_moe"),
-        ("some_mla", experts | latent, "deepseek_v3"),
+        ("kimi_k2", experts | latent, "deepseek_v3"),
     ):
         config = LLAMA | parts | {"model_type": family, "architectures": ["SomeForCausalLM"]}
         with pytest.raises(UnsupportedModelError, match=f"--like {near}$") as refused:
@@ -347,9 +356,46 @@ def test_a_family_s_suggestion_is_of_its_maker_where_that_one_has_its_parts() ->
         parse_config(config, like=refused.value.flags["--like"])
 
 
+def test_a_compressed_cache_is_offered_to_those_alone_that_vllm_keeps_compressed() -> None:
+    latent = {"kv_lora_rank": 256, "q_lora_rank": 768, "qk_rope_head_dim": 32, "qk_nope_head_dim": 64}
+    with pytest.raises(UnsupportedModelError, match="nor like one") as refused:
+        parse_config(LLAMA | latent | {"model_type": "minicpm3", "architectures": ["MiniCPM3ForCausalLM"]})
+    assert not refused.value.flags
+
+
+def test_layers_that_differ_one_by_one_are_offered_as_no_other_family() -> None:
+    blocks = [{"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 5.25}}]
+    with pytest.raises(UnsupportedModelError, match="nor like one"):
+        parse_config(LLAMA | {"model_type": "nemotron-nas", "block_configs": blocks})
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "multi_query_group_num": 2},
+        {"model_type": "qwen2_5_omni_text", "architectures": ["Qwen2_5OmniModel"]},
+        {"model_type": "x", "architectures": ["XModel"], "auto_map": {"AutoModelForCausalLM": "x.XForCausalLM"}},
+    ],
+)
+def test_a_decoder_whose_class_is_called_model_is_never_offered_as_an_encoder(keys: dict[str, Any]) -> None:
+    config = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads" or "auto_map" not in keys}
+    with pytest.raises(UnsupportedModelError) as refused:
+        parse_config(config | keys)
+    model = parse_config(config | keys, like=refused.value.flags["--like"])
+    assert isinstance(model.architecture, DecoderArchitecture)
+
+
+def test_an_encoder_with_a_decoder_is_offered_as_neither() -> None:
+    keys = {"model_type": "t5", "architectures": ["T5EncoderModel"], "is_encoder_decoder": True}
+    with pytest.raises(UnsupportedModelError, match="nor like one"):
+        parse_config(LLAMA | keys)
+
+
 @pytest.mark.parametrize("name", ["SomeForMaskedLM", "JinaBertModel", "SomeForSequenceClassification"])
 def test_an_encoder_of_a_family_that_nobody_knows_is_never_offered_as_a_decoder(name: str) -> None:
+    heads = LLAMA["num_attention_heads"]
     config = LLAMA | {"model_type": "albert", "architectures": [name], "rope_scaling": None}
+    config |= {"num_key_value_heads": heads}
     with pytest.raises(UnsupportedModelError, match="--like bert") as refused:
         parse_config(config)
     assert isinstance(parse_config(config, like=refused.value.flags["--like"]).architecture, EncoderArchitecture)

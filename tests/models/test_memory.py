@@ -185,11 +185,78 @@ def test_many_sequences_at_a_high_utilization_die_and_few_live() -> None:
     assert fits(1024, 0.90)
 
 
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "gemma-4-26B-A4B", "whisper-large-v3"])
+def test_an_fp8_cache_that_triton_alone_would_read_needs_a_card_that_can(name: str) -> None:
+    model = parse_config(CONFIGS[name])
+
+    def fit(dtype: str, capability: tuple[int, int]) -> GpuFit:
+        assert isinstance(model.architecture, DecoderArchitecture)
+        return gpu_fit(
+            model.architecture,
+            quantization=model.quantization,
+            weights_bytes=model.weights_bytes,
+            gpu_gib=79.18,
+            knobs=Knobs(None, 64, 2048, 0.9, kv_cache_dtype=dtype),
+            capability=capability,
+        )
+
+    with pytest.raises(ValueError, match=r"8\.9 and this one has 8\.6.*give --kv-cache-dtype auto"):
+        fit("fp8", (8, 6))
+    assert fit("fp8_e5m2", (8, 6)).fits
+    assert fit("fp8", (8, 9)).startup == fit("auto", (8, 9)).startup  # no workspace of FlashInfer
+
+
+def test_early_versions_of_the_second_engine_start_1024_sequences_on_any_card() -> None:
+    assert [default_knobs(23.57, 8192, version=vllm_version(v)).max_num_seqs for v in ("0.8.3", "0.8.4")] == [1024, 256]
+    assert default_knobs(14.56, 8192, version=vllm_version("0.8.2"), capability=(7, 5)).max_num_seqs == 256
+
+
+@pytest.mark.parametrize(
+    ("name", "utilization", "context", "logged"),
+    [
+        ("Qwen3.6-27B-FP8", 0.95, None, 856),  # vllm-project/recipes#551
+        ("Qwen3.6-27B", 0.92, 32_768, 348),  # index 58819291093: Qwen3.5-27B, the same layers
+    ],
+)
+def test_more_sequences_than_blocks_for_their_states_are_refused(
+    name: str, utilization: float, context: int | None, logged: int
+) -> None:
+    model = parse_config(CONFIGS[name])
+
+    def fit(seqs: int, version: str = "0.22.0", *, eager: bool = False) -> GpuFit:
+        assert isinstance(model.architecture, DecoderArchitecture)
+        return gpu_fit(
+            model.architecture,
+            quantization=model.quantization,
+            weights_bytes=model.weights_bytes,
+            gpu_gib=79.18,
+            knobs=Knobs(context or 262_144, seqs, 8192, utilization, eager=eager),
+            version=vllm_version(version),
+        )
+
+    many = fit(1024)
+    assert not many.fits
+    assert "each of 1024 sequences needs a block" in many.reason
+    assert many.max_model_len == 0
+    assert many.layout.blocks(many.kv_cache_gib) == pytest.approx(logged, rel=0.06)
+    few = fit(256)
+    assert fit(1024, "0.19.1").fits == few.fits  # capped silently, before
+    assert "block" not in fit(1024, eager=True).reason  # no graphs are captured
+    assert few.fits
+
+
 def test_what_is_taken_beside_the_budget_grows_with_what_takes_it() -> None:
     arch = ARCHITECTURES["Qwen3-8B"]
 
-    def needed(version: str, seqs: int = 256, capability: tuple[int, int] = (8, 9), *, eager: bool = False) -> float:
-        knobs = Knobs(8192, seqs, 2048, 0.9, eager=eager)
+    def needed(
+        version: str,
+        seqs: int = 256,
+        capability: tuple[int, int] = (8, 9),
+        *,
+        eager: bool = False,
+        cache: str = "auto",
+    ) -> float:
+        knobs = Knobs(8192, seqs, 2048, 0.9, eager=eager, kv_cache_dtype=cache)
         fit = gpu_fit(
             arch,
             quantization=Quantization.NONE,
@@ -206,6 +273,9 @@ def test_what_is_taken_beside_the_budget_grows_with_what_takes_it() -> None:
     assert needed("0.19") > needed("0.21")  # and those that the budget holds
     assert needed("0.23", 512) > needed("0.23", 256)  # sequences
     assert needed("0.13", capability=(10, 0)) > needed("0.13")  # FlashInfer's workspace
+    assert needed("0.23", cache="fp8") > needed("0.23")  # FlashAttention reads an FP8 cache on 9.x alone
+    assert needed("0.23", cache="fp8", capability=(9, 0)) == needed("0.23", capability=(9, 0))
+    assert needed("0.23", cache="fp8", capability=(10, 0)) == needed("0.23", capability=(10, 0))
 
 
 # --- weights --------------------------------------------------------------------------------------------------

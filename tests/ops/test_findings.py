@@ -83,6 +83,14 @@ def test_the_log_of_a_container_in_trouble_is_read_and_no_other(
     assert list(logs_wanted({**pod("p", "coder-chat", **status), "spec": {"containers": []}})) == []
 
 
+def test_too_many_sequences_for_layers_with_a_state_are_a_matter_of_gpu_memory() -> None:
+    words = "ValueError: max_num_seqs (256) exceeds available Mamba cache blocks (173)."
+    crashing = pod("p", "coder-chat", containerStatuses=[container(BACK_OFF, last=ended(message="bye"), restarts=3)])
+    seen = look(Answers([node(), crashing], {"main": words + "\n"}), ("serving", "gateway"), WAYS)
+    (finding,) = found(node(), crashing, logs=seen.logs)
+    assert (finding.cause.name, finding.words) == ("gpu-memory", words)
+
+
 def test_a_log_says_more_than_a_status_and_a_command_shows_it() -> None:
     crashing = pod("p", "coder-chat", containerStatuses=[container(BACK_OFF, last=ended(message="bye"), restarts=3)])
     cluster = Answers([node(), crashing], {"main": "torch.OutOfMemoryError: CUDA out of memory.\nWARN leaving\n"})

@@ -327,6 +327,24 @@ def test_a_number_beyond_any_machine_is_refused_and_the_largest_one_is_no_traceb
     assert run(alias, flag, 10**15) in (0, 2)
 
 
+@pytest.mark.parametrize("words", [("coder-chat",), ("embeddings",), ("--config",)])
+def test_a_size_that_no_files_have_is_refused(
+    capsys: pytest.CaptureFixture[str], config: Path, words: tuple[str, ...]
+) -> None:
+    given = (*words, config) if words == ("--config",) else words
+    assert run(*given, "--weights-bytes", 6) == 2  # GB, by mistake
+    assert "nobody stores them in so few" in " ".join((told := capsys.readouterr().err).split())
+    assert "--weights-bytes N   # in bytes" in told
+    assert "--weights-bytes 6 " not in told.partition("remedy")[2]
+
+
+def test_a_rank_of_adapters_that_vllm_does_not_take_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("coder-chat", "--max-loras", 1, "--max-lora-rank", 7)
+    assert "argument --max-lora-rank" in capsys.readouterr().err
+    assert run("coder-chat", "--max-loras", 1, "--max-lora-rank", 8) == 0
+
+
 def test_an_unknown_encoder_of_images_is_left_out_or_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -343,6 +361,7 @@ def test_an_unknown_encoder_of_images_is_left_out_or_refused(
 def test_a_gguf_file_on_cpu_needs_its_file_its_cache_and_a_buffer(
     capsys: pytest.CaptureFixture[str], config: Path
 ) -> None:
+    config.write_text(json.dumps(QWEN_32B | {"intermediate_size": 2048}), encoding="utf-8")
     words = ("--config", config, "--cpu", "--weights-bytes", 2 * 2**30, "--max-model-len", 4096)
     code, found = answer(capsys, *words)
     assert code == 0

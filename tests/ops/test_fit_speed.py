@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,19 @@ def test_what_is_to_be_pasted_is_an_entry_s_throughput_however_narrow_the_screen
     found: Throughput = eval(f"dict({pasted})", names)["throughput"]  # noqa: S307  what a user pastes
     assert found.tokens_per_second == pytest.approx(820 * (231 + 195) / 195, abs=1)
     assert 'org/a"quoted"-name, g2-standard-16' in found.source.where
+
+
+def test_an_empty_cell_moves_no_figure_to_the_next_column(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "profiles.txt"
+    file.write_text(TABLE.replace("0.09 ", "     ").replace("vllm ", "     "))
+    found = answer(capsys, "coder-chat", "--profiles", file)["profiles"]
+    assert [(p["written_per_s"], p["first_token"], p["server"], p["model"]) for p in found] == [
+        (820, "380", "", "org/model"),
+        (780, "397", "", "org/model"),
+    ]
+    # Where the places of the columns are lost, nobody knows which cell is missing.
+    file.write_text(re.sub(" {2,}", "  ", TABLE.replace("0.09 ", "     ")))
+    assert "only of: a3-highgpu-1g" in " ".join(refusal(capsys, "coder-chat", "--profiles", file).split())
 
 
 def test_the_csv_of_benchmarks_is_read_from_standard_input(
