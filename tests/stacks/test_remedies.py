@@ -55,6 +55,7 @@ def unpriced(**settings: Any) -> RawConfig:
     return replace(config, values={**config.values, "gcp:zone": "europe-west4-a"})
 
 
+LOCAL: Json = {"target": "kubernetes", "kubeconfig": "k", "kubeContext": "c"}
 TEAM: Json = {"models": ["baseline"], "maxBudgetUsd": 5}
 
 # What an operator types at two in the morning, by what it was meant to be.
@@ -157,6 +158,9 @@ TYPOS: dict[str, RawConfig] = {
 }
 # What is right each for itself, and not together.
 REFUSED: dict[str, RawConfig] = {
+    "a managed database without a cloud": own(gateway={"database": "cloud-sql"}, **LOCAL),
+    "a former database without a cloud": own(gateway={"formerDatabase": "in-cluster"}, **LOCAL),
+    "a former database that is the one used": own(gateway={"database": "cloud-sql", "formerDatabase": "cloud-sql"}),
     "more replicas than the quota": with_values({"coder-chat:replicas": "2"}),
     "two replicas": with_values({"coder-chat:replicas": "2", f"{P}gpuQuota": "2"}),
     "a budget that is passed now": with_values({f"{P}maxHourlyUsd": "0.9", "coder-chat:replicas": "1"}),
