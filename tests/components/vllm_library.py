@@ -85,7 +85,9 @@ def running(plugin: Path) -> Generator[Vllm]:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         try:
-            yield Vllm(process)
+            vllm = Vllm(process)
+            vllm.answer(["ready?"], [], parser="hermes")  # importing takes ten seconds of CPU, which no test times
+            yield vllm
         finally:
             process.kill()
 
