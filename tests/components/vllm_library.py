@@ -86,7 +86,8 @@ def running(plugin: Path) -> Generator[Vllm]:
     ) as process:
         try:
             vllm = Vllm(process)
-            vllm.answer(["ready?"], [], parser="hermes")  # importing takes ten seconds of CPU, which no test times
+            nothing = {"type": "function", "function": {"name": "nothing"}}
+            vllm.answer(["ready?"], [nothing], parser="hermes")  # importing takes ten seconds of CPU
             yield vllm
         finally:
             process.kill()
