@@ -47,7 +47,7 @@ class CloudSqlArgs:
     labels: Mapping[str, str]  # of the instance, for the bill
     deletion_protection: bool  # whether Google Cloud refuses to delete the instance
     former: bool = False
-    after: Sequence[pulumi.Resource] = ()
+    after: Sequence[pulumi.Resource] = ()  # what comes first: APIs, and the guard of what holds data
 
 
 class CloudSql(pulumi.ComponentResource):

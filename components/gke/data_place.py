@@ -37,9 +37,9 @@ class DataPlaceArgs:
 
     database: str  # "in-cluster" or "cloud-sql"
     former_database: str
-    database_gib: int
+    database_gib: int  # size of its disk
     project: str  # project of Google Cloud
-    zone: str
+    zone: str  # where its disk is
     stack: str  # of Pulumi: names in the cloud are made of it
 
 
