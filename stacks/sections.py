@@ -9,6 +9,7 @@ from datetime import date
 from functools import cache
 from typing import Annotated, Any, Literal
 
+from annotated_types import Le, Lt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, create_model
 from pydantic.alias_generators import to_camel
 
@@ -138,6 +139,7 @@ SystemMachine = Annotated[str, _one_of(["auto", *SYSTEM_MACHINES], "no machine t
 # --- the stack -----------------------------------------------------------------------------------------------
 
 
+MAX_SYSTEM_NODES = 10
 _LARGEST_DISK_GIB = 64_000  # Google's are 64 TiB at most
 
 
@@ -244,7 +246,7 @@ class Platform(Section):
     gpu_sharing_clients: Annotated[Whole, Field(ge=1, le=48)] = 1  # pods that share one GPU in time
     gpu_boot_disk_gib: Annotated[Whole, Field(ge=50, le=10_000)] = 100
     system_machine_type: SystemMachine = "auto"
-    system_nodes: Annotated[Whole, Field(ge=1, le=10)] = 1
+    system_nodes: Annotated[Whole, Field(ge=1, le=MAX_SYSTEM_NODES)] = 1
     deletion_protection: Truth = True  # refuses to delete the cluster
     retain_weights: Truth = True  # claims survive a disabled group and `pulumi destroy`
     gateway: Gateway = Gateway()
@@ -344,7 +346,8 @@ def overrides_of(engine: type[Engine]) -> type[Overrides]:
         plain = field.annotation
         read = [_AS_CONFIG[plain]] if isinstance(plain, type) and plain in _AS_CONFIG else []
         # Bounds judge what was read, so they come after it; infinity is within some of them.
-        bounds = [Field(allow_inf_nan=False)] if plain is float else [Field(le=_MOST)] if plain is int else []
+        counted = plain is int and not any(isinstance(bound, Le | Lt) for bound in field.metadata)  # the last one holds
+        bounds = [Field(allow_inf_nan=False)] if plain is float else [Field(le=_MOST)] if counted else []
         bounded: Any = Annotated[(plain, *field.metadata, *bounds, *read)]
         fields[name] = (bounded | None, None)
     if engine.context_setting:

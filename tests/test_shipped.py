@@ -34,8 +34,10 @@ from stacks.plan import State
 from stacks.settings import RawConfig
 from tests.checkout import CHECKOUT
 from tests.components.test_vllm_arguments import mistakes, variants
+from tests.docs.snippets import commands
 from tests.pod_security import violations
 from tests.shipped import CATALOG, GROUPS, STACKS
+from tests.stacks.remedies import follow
 from tests.support import Records, object_name, recorded_with_catalog
 
 HERE = [alias for alias, spec in CATALOG.items() if spec.engine.runs_here]
@@ -148,6 +150,16 @@ def test_a_stack_of_this_checkout_would_deploy_with_all_of_its_models(stack: str
     assert set(records.outputs["models"]) == deployed
     if projects := [r.inputs["project"] for r in records.resources if r.type == "pulumi:providers:gcp"]:
         assert projects == [raw.values["gcp:project"]]
+
+
+@pytest.mark.skipif("gguf" not in GROUPS or "ai-dev" not in STACKS, reason="what the page is about is not here")
+def test_the_way_of_the_page_of_gguf_models_is_admitted_as_it_is_typed() -> None:
+    config = load(CHECKOUT, "ai-dev")
+    for command in commands(CHECKOUT / "docs" / "gguf.md"):
+        for one in command.text.split(" && ") if command.block == 1 else []:
+            config = follow(config, one) if one.startswith("pulumi config") else config
+            assert not judged(config).problems, f"{one}:\n{refusal(judged(config))}"
+    assert [model.spec.group for model in judged(config).plan.models if model.state is State.UP] == ["gguf"]
 
 
 @every_stack

@@ -625,16 +625,22 @@ def _encoder(args: argparse.Namespace, subject: _Subject, arch: EncoderArchitect
             _command(args, {given: None}),
         )
     batch = int(args.max_num_batched_tokens or subject.flags.get("max_num_batched_tokens") or _TEI_BATCH_TOKENS)
+    context = _context(args, subject, arch)
+    total = encoder_gib(arch, max_batch_tokens=batch, context=context)
+    weights = arch.parameters * 4 / GIB
+    parts = {"weights_gib": weights, "activation_and_process_gib": total - weights}
+    return _cpu_answer(args, subject, math.ceil(total * 10) / 10, parts, context)
+
+
+def _context(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture | EncoderArchitecture) -> int:
+    """What a request may span on CPU, where an engine would cut what is longer."""
     context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
     if context > arch.max_positions:
         raise OpsError(
             f"--max-model-len {context} exceeds the model's {arch.max_positions} positions",
             _command(args, {"--max-model-len": str(arch.max_positions)}),
         )
-    total = encoder_gib(arch, max_batch_tokens=batch, context=context)
-    weights = arch.parameters * 4 / GIB
-    parts = {"weights_gib": weights, "activation_and_process_gib": total - weights}
-    return _cpu_answer(args, subject, math.ceil(total * 10) / 10, parts, context)
+    return context
 
 
 def _gguf(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture) -> _Answer:
@@ -643,7 +649,7 @@ def _gguf(args: argparse.Namespace, subject: _Subject, arch: DecoderArchitecture
             "--cpu serves a GGUF file with llama.cpp, and its size is not given",
             f"{_command(args, {})} --weights-bytes N   # the size of the file",
         )
-    context = int(args.max_model_len or subject.flags.get("max_model_len") or arch.max_positions)
+    context = _context(args, subject, arch)
     memory = gguf_memory(
         arch,
         file_bytes=subject.weights_bytes,

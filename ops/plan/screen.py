@@ -98,7 +98,8 @@ def _changes(before: Plan, after: Plan) -> Iterator[str]:
         ("GPU pool", before.gpu and before.gpu.machine.name, after.gpu and after.gpu.machine.name),
         ("system pool", before.system.machine.name, after.system.machine.name),
     )
-    yield from (f"{what} {old or 'none'} -> {new or 'none'}" for what, old, new in machines if old != new)
+    if after.settings.platform.target == "gke":  # elsewhere nobody makes them
+        yield from (f"{what} {old or 'none'} -> {new or 'none'}" for what, old, new in machines if old != new)
     if access := list(_access(before, after)):
         yield f"access differs: {listed(access)}"
     old_bill, new_bill = costs(before), costs(after)

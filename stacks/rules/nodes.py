@@ -8,7 +8,7 @@ from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machin
 from models.needs import Needs
 from stacks.plan import Choice, Plan, PlannedModel, State, Workload, on_cpu, on_gpu, system_fits, system_needs
 from stacks.problems import Notice, Problem
-from stacks.sections import Platform
+from stacks.sections import MAX_SYSTEM_NODES, Platform
 
 
 def gpu_node(plan: Plan) -> Iterator[Problem]:
@@ -96,14 +96,31 @@ def system_pool(plan: Plan) -> Iterator[Problem]:
         f"{wanted_gib:.1f} GiB beside GKE's own {CLUSTER_AGENTS.cpu:g} CPU and {CLUSTER_AGENTS.gib:g} GiB, and "
         f"{nodes} x {machine.name} leaves {machine.pod_cpu:g} CPU and {machine.pod_gib:g} GiB a node: some would "
         "never be scheduled",
-        _larger_system_pool(nodes, pods),
+        _larger_system_pool(plan, pods) or _less(plan),
     )
 
 
-def _larger_system_pool(nodes: int, pods: list[tuple[str, Needs]]) -> str:
-    """The smallest change of it that holds these pods."""
-    larger = next((m.name for m in SYSTEM_MACHINES.values() if system_fits(m, nodes, pods)), None)
-    return f"pulumi config set systemMachineType {larger}" if larger else f"pulumi config set systemNodes {nodes + 1}"
+def _less(plan: Plan) -> str:
+    """Without the model that asks for the most, where no pool holds all."""
+    largest = list(SYSTEM_MACHINES.values())[-1]
+    up = [(load.needs, model) for model, load in on_cpu(plan.models) if model.state is State.UP]
+    shares = {m.spec.alias: m.replicas * max(n.cpu / largest.pod_cpu, n.gib / largest.pod_gib) for n, m in up}
+    most = max(shares, key=lambda alias: shares[alias], default=None)
+    return f"pulumi config set {most}:replicas 0" if most else "pulumi config set --path gateway.replicas 1"
+
+
+def _larger_system_pool(plan: Plan, pods: list[tuple[str, Needs]]) -> str | None:
+    """The smallest change of it that holds these pods, if one does."""
+    nodes, machine = plan.settings.platform.system_nodes, plan.system.machine
+    if larger := next((m.name for m in SYSTEM_MACHINES.values() if system_fits(m, nodes, pods)), None):
+        return f"pulumi config set systemMachineType {larger}"
+    more = range(nodes + 1, MAX_SYSTEM_NODES + 1)
+    if enough := next((n for n in more if system_fits(machine, n, pods)), None):
+        return f"pulumi config set systemNodes {enough}"
+    largest = list(SYSTEM_MACHINES.values())[-1]
+    if enough := next((n for n in more if system_fits(largest, n, pods)), None):
+        return f"pulumi config set systemMachineType {largest.name} && pulumi config set systemNodes {enough}"
+    return None
 
 
 def cramped(plan: Plan) -> Iterator[Notice]:
@@ -122,5 +139,5 @@ def cramped(plan: Plan) -> Iterator[Notice]:
             yield Notice(
                 f"{model.spec.alias} is off; up, it would be refused: {nodes} x {plan.system.machine.name} has no room "
                 f"for its {load.needs.cpu:g} CPU and {load.needs.gib:g} GiB beside what runs there",
-                _larger_system_pool(nodes, more),
+                _larger_system_pool(plan, more),
             )

@@ -13,6 +13,7 @@ from models.facts import GIB
 from models.images import LLAMA_CPP
 from stacks.admission import admit
 from stacks.plan import PlannedModel
+from stacks.problems import Problem
 from tests.catalog import CATALOG
 from tests.gguf_entries import ALIAS, FILES, GROUPS_WITH_GGUF, SPEC, WITH_GGUF, raw, recorded_with_gguf
 from tests.pod_security import violations
@@ -191,10 +192,32 @@ def test_what_cannot_be_served_is_refused_with_what_can(setting: str, words: str
     assert refused(f"{ALIAS}:{setting}", f"{ALIAS}:{name}={value}") == []
 
 
-@pytest.mark.parametrize("setting", ["quantization=", "quantization=../x", "threads=0", "parallel=many", "contxt=1"])
+FORMLESS = ["quantization=", "quantization=../x", "threads=0", "threads=257", "parallel=x", "parallel=65", "contxt=1"]
+
+
+@pytest.mark.parametrize("setting", FORMLESS)
 def test_a_setting_that_is_none_is_refused_by_its_form(setting: str) -> None:
     (problem,) = refused(f"{ALIAS}:{setting}")
     assert ALIAS in problem
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ((f"{ALIAS}:threads=64",), f"pulumi config set {ALIAS}:replicas 0"),
+        ((f"{ALIAS}:threads=21",), "pulumi config set systemNodes 2"),
+    ],
+)
+def test_a_system_pool_that_cannot_hold_it_is_refused_with_a_way_that_works(
+    settings: tuple[str, ...], remedy: str
+) -> None:
+    def problems(*more: str) -> list[Problem]:
+        config = raw(f"{ALIAS}:replicas=1", *settings, *more, stack="ai-dev")
+        return list(admit(config, WITH_GGUF, GROUPS_WITH_GGUF, rehearsal=True).problems)
+
+    assert [problem.remedy for problem in problems() if "without a GPU" in problem.message] == [remedy]
+    _, _, _, key, value = remedy.split()
+    assert not [problem for problem in problems(f"{key}={value}") if "without a GPU" in problem.message]
 
 
 def test_a_group_that_is_off_takes_nothing_of_a_plan() -> None:

@@ -244,7 +244,12 @@ def test_a_step_after_which_the_database_would_begin_empty_is_a_problem(
 
 def test_a_database_that_is_kept_beside_the_new_one_is_no_problem() -> None:
     moved = _plan("ai-platform:gateway.database=cloud-sql", "ai-platform:gateway.formerDatabase=in-cluster")
-    assert compare(_plan(), moved).problems == ()
+    found = compare(_plan(), moved)
+    assert found.problems == ()
+    # Without `protect` its disk is kept all the same, and the password under its new URN is the old one.
+    assert [each.where for each in found.unguarded] == []
+    (password,) = (d for d in found.differences if d.kind == "Secret" and d.operation is Operation.DELETED)
+    assert password.fate == "goes on under another URN: the engine deletes nothing, and takes up again what is there"
 
 
 WITHOUT_CODING = "groups.coding-assistant=false"

@@ -241,6 +241,12 @@ def test_every_kind_of_change_is_told(at: Callable[..., str], assignment: str, t
     assert told in at(200, "--set", assignment, "--set", "maxMonthlyUsd=100000").splitlines()[1]
 
 
+def test_of_a_cluster_that_is_there_no_pool_of_machines_is_told(plan: Any) -> None:
+    told = plan("--stack", "local", "--set", "gateway.replicas=10").out.partition("ai-platform / local")[0]
+    assert "beside Pulumi.local.yaml alone: " in told
+    assert "pool" not in told
+
+
 def test_a_stack_file_that_is_refused_alone_is_told_so(plan: Any, tmp_path: Path) -> None:
     for name in ("Pulumi.yaml", "__main__.py"):
         (tmp_path / name).write_text((PROJECT_DIR / name).read_text())

@@ -256,6 +256,8 @@ def _with_dependents(
 
 
 def _fate_of_deleted(old: Resource, *, moved: bool) -> str:
+    if moved and old.kept:
+        return "goes on under another URN: the engine deletes nothing, and takes up again what is there"
     if moved:
         return (
             "goes on under another URN: without an alias (ResourceOptions.aliases) the engine takes it for two things, "
@@ -313,7 +315,7 @@ def unguarded(olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> Ite
     """What was safe from a mistake before. It is no property of the resource, so it is no change of it either."""
     for urn in sorted(olds.keys() & news.keys()):
         old, new = olds[urn], news[urn]
-        if old.protect and not new.protect:
+        if old.protect and not new.protect and not new.kept:
             how = "is no longer protected: the next `pulumi up` or `pulumi destroy` may delete it"
         elif old.kept and not new.kept:
             how = "is no longer kept: whatever removes it from the stack deletes its data"
