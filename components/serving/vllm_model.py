@@ -78,25 +78,33 @@ def _mounted(file: str | None) -> str | None:
     return f"{_FILES_PATH}/{file}" if file else None
 
 
-def _files(model: ModelArgs, engine: VllmEngine, parent: pulumi.Resource) -> core.ConfigMap | None:
+@dataclass(frozen=True)
+class _Files:
     """What the server reads at its start. Other content is another name, so that the pod starts anew with it."""
-    if not engine.files:
-        return None
+
+    mounts: tuple[core.VolumeMountArgs, ...] = ()
+    volumes: tuple[core.VolumeArgs, ...] = ()
+    resources: tuple[pulumi.Resource, ...] = ()
+
+
+def _files(model: ModelArgs, engine: VllmEngine, parent: pulumi.Resource) -> _Files:
     content = {file: (FILES / file).read_text(encoding="utf-8") for file in engine.files}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    name = f"{model.spec.alias}-files"
-    return core.ConfigMap(
-        name,
-        metadata=metadata(f"{name}-{digest[:8]}", model.place.namespace, "model"),
+    logical = f"{model.spec.alias}-files"
+    name = f"{logical}-{digest[:8]}"
+    if not content:
+        return _Files()
+    made = core.ConfigMap(
+        logical,
+        metadata=metadata(name, model.place.namespace, "model"),
         data=content,
         opts=pulumi.ResourceOptions(parent=parent),
     )
-
-
-def _volumes(files: core.ConfigMap | None) -> list[core.VolumeArgs]:
-    if files is None:
-        return []
-    return [core.VolumeArgs(name="files", config_map=core.ConfigMapVolumeSourceArgs(name=files.metadata.name))]
+    return _Files(
+        (core.VolumeMountArgs(name="files", mount_path=_FILES_PATH, read_only=True),),
+        (core.VolumeArgs(name="files", config_map=core.ConfigMapVolumeSourceArgs(name=name)),),
+        (made,),
+    )
 
 
 def _speculative_config(engine: VllmEngine) -> str | None:
@@ -141,7 +149,6 @@ class VllmModel(pulumi.ComponentResource):
         home_volume, home_mount = scratch("home", image.home, gib(VLLM_HOME_GIB))
         shm = gib(model.needs.shm_gib)
         files = _files(model, engine, self)
-        files_mounts = [core.VolumeMountArgs(name="files", mount_path=_FILES_PATH, read_only=True)] if files else []
         container = engine_container(
             model,
             "vllm",
@@ -166,7 +173,7 @@ class VllmModel(pulumi.ComponentResource):
                 core.VolumeMountArgs(name="model-cache", mount_path=_COMPILE_CACHE, sub_path="compile"),
                 core.VolumeMountArgs(name="shm", mount_path="/dev/shm"),  # noqa: S108  a volume
                 home_mount,
-                *files_mounts,
+                *files.mounts,
             ],
         )
         objects = model_objects(
@@ -180,11 +187,11 @@ class VllmModel(pulumi.ComponentResource):
                 home_volume,
                 # NCCL and the engine's processes talk through it; memory-backed, so it counts in the limit.
                 core.VolumeArgs(name="shm", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=shm)),
-                *_volumes(files),
+                *files.volumes,
             ],
             node_selector={ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
             tolerations=[core.TolerationArgs(key=GPU_TAINT, operator="Exists", effect="NoSchedule")],
-            after=args.after,
+            after=(*args.after, *files.resources),
             hooks=_shapes(args).stay(name),
         )
         self.deployment = objects.deployment

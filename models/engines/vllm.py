@@ -57,7 +57,7 @@ class VllmEngine(Engine):
     chat_template: str | None = Field(default=None, pattern=r"^\w+\.jinja$")
     # Tokens a chunk of a stream, after the first token, which comes at once; releases before late 2025 do not know it.
     # The gateway works by the chunk (models/gateway_streams.py), and so many tokens is what a client sees at a time.
-    stream_interval: int = Field(default=1, ge=1)
+    stream_interval: int = Field(default=1, ge=1, le=256)
     prefix_caching: bool = True
     eager: bool = False  # no CUDA graphs: slower, frees their reserve
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"  # FP8 holds twice the tokens, less exactly
