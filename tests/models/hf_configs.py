@@ -196,6 +196,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "vocab_size": 262_144,
             "max_position_embeddings": 262_144,
             "sliding_window": 1_024,
+            "use_bidirectional_attention": "vision",
             "hidden_size_per_layer_input": 0,
             "tie_word_embeddings": True,
         },
@@ -414,6 +415,7 @@ _NVFP4 = {
 # Of the same makers, by what they differ in.
 CONFIGS.update(
     {
+        "gemma-4-26B-A4B FP8": CONFIGS["gemma-4-26B-A4B"] | {"quantization_config": {"quant_method": "fp8"}},
         "gemma-4-26B-A4B NVFP4": CONFIGS["gemma-4-26B-A4B"] | {"quantization_config": _NVFP4},
         "Qwen3.6-35B-A3B NVFP4": CONFIGS["Qwen3.6-35B-A3B"] | {"quantization_config": _NVFP4},
         "Qwen3-VL-30B-A3B": {k: v for k, v in CONFIGS["Qwen3-VL-30B-A3B-FP8"].items() if k != "quantization_config"},
@@ -435,6 +437,7 @@ CONFIGS.update(
                 "vocab_size": 262_144,
                 "max_position_embeddings": 262_144,
                 "sliding_window": 1_024,
+                "use_bidirectional_attention": "vision",
                 "hidden_size_per_layer_input": 0,
                 "tie_word_embeddings": True,
             },

@@ -250,6 +250,8 @@ _MODELOPT = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "
         (_LLAMA, ("--utilization", "1.5")),
         (_LLAMA | {"quantization_config": _STORED | _PACKED}, ("--gpu", "v100-32gb", "--dtype", "float16")),
         (_LLAMA | _MODELOPT, ("--gpu", "a10g")),
+        (CONFIGS["gemma-4-31B"], ("--gpu", "h100", "--max-num-batched-tokens", "1024")),
+        (CONFIGS["gemma-4-31B"], ("--gpu", "a100-80gb", "--vllm", "0.21.0")),
     ],
 )
 def test_a_refusal_of_flags_gives_the_command_that_is_not_refused(
