@@ -211,8 +211,9 @@ def _without_encoder(
         if not further.flags:
             return further
         encoder, model = str(refused).partition("; ")[0], str(further).partition("; ")[0]
-        names = " and ".join(f"{flag} {value}".strip() for flag, value in (refused.flags | further.flags).items())
-        return UnsupportedModelError(f"{encoder}, and {model}; give {names}", {**refused.flags, **further.flags})
+        flags = {**refused.flags, **further.flags}
+        names = " and ".join(f"{flag} {value}".strip() for flag, value in flags.items())
+        return UnsupportedModelError(f"{encoder}, and {model}; give {names}", flags)
     return refused
 
 
