@@ -121,7 +121,10 @@ def parse_config(
         notes = (_LANGUAGE_ONLY,)
         text = {key: value for key, value in text.items() if key not in _SENSES}
     elif nested or senses or family in TEXT_OF:
-        front = _front(config, family, text, nested=nested, senses=senses)
+        try:
+            front = _front(config, family, text, nested=nested, senses=senses)
+        except UnsupportedModelError as refused:
+            raise _without_encoder(config, refused, quantization, like) from None
     named = like or _text_family(family, str(text.get("model_type", "")))
     if like:
         notes += (f"judged as a {like}, on your word",)
@@ -193,6 +196,25 @@ def _front(
             {"--language-model-only": ""},
         )
     return tower(config, family, count(text, HIDDEN))
+
+
+def _without_encoder(
+    config: Mapping[str, Any], refused: UnsupportedModelError, quantization: Quantization | None, like: str | None
+) -> UnsupportedModelError:
+    """The refusal of an encoder with all that its language model needs besides, or that one's where no flag helps.
+
+    Raises ValueError for a key that the language model lacks.
+    """
+    try:
+        parse_config(config, quantization=quantization, like=like, language_only=True)
+    except UnsupportedModelError as further:
+        if not further.flags:
+            return further
+        encoder, model = str(refused).partition("; ")[0], str(further).partition("; ")[0]
+        flags = {**refused.flags, **further.flags}
+        names = " and ".join(f"{flag} {value}".strip() for flag, value in flags.items())
+        return UnsupportedModelError(f"{encoder}, and {model}; give {names}", flags)
+    return refused
 
 
 def _looks_back_and_ahead(text: Mapping[str, Any]) -> bool:

@@ -141,7 +141,8 @@ def _slides(config: Mapping[str, Any], family: str) -> bool:
 
 def decoder(config: Mapping[str, Any], family: str, files: Stored, tower: Tower | None) -> DecoderArchitecture:
     """The decoder that a config describes. Raises ValueError for a key that it lacks or breaks."""
-    config = {**_DEFAULTS.get(family, {}), **{key: value for key, value in config.items() if value is not None}}
+    given = {key: value for key, value in config.items() if value is not None or key == "kv_lora_rank"}
+    config = {**_DEFAULTS.get(family, {}), **given}
     layers, heads, hidden = count(config, LAYERS), count(config, HEADS), count(config, HIDDEN)
     head_dim = count(config, ("head_dim",), hidden // heads) if hidden >= heads else 0
     if head_dim < 1:
@@ -196,9 +197,18 @@ def _experts(config: Mapping[str, Any], family: str, layers: int) -> Experts | N
     )
 
 
+def _latent(config: Mapping[str, Any], family: str) -> bool:
+    """Whether the KV cache is compressed: a config of such a family may say that it is not, as DeepSeek-OCR's does.
+
+    Source: `is_deepseek_mla` in vllm/config/model.py, which reads kv_lora_rank alone.
+    """
+    off = config["kv_lora_rank"] is None if "kv_lora_rank" in config else config.get("use_mla") is False
+    return family in WITH_LATENT and not off
+
+
 def _caches(config: Mapping[str, Any], family: str, arch: DecoderArchitecture, kinds: list[str]) -> dict[str, Any]:
     """The layers that keep a cache or a state."""
-    if family in WITH_LATENT:
+    if _latent(config, family):
         width = count(config, ("kv_lora_rank",)) + count(config, ("qk_rope_head_dim",), 64)
         expanded = count(config, ("qk_nope_head_dim",), 128) + count(config, ("v_head_dim",), 128)
         latent = CacheLayers(
@@ -286,7 +296,7 @@ def _wider(config: Mapping[str, Any], family: str) -> int:
 def _attention(config: Mapping[str, Any], family: str, arch: DecoderArchitecture, kinds: list[str]) -> int:
     """Parameters of the attention of all layers that have it."""
     hidden, heads = arch.hidden, arch.heads
-    if family in WITH_LATENT:
+    if _latent(config, family):
         nope, rope = count(config, ("qk_nope_head_dim",), 128), count(config, ("qk_rope_head_dim",), 64)
         value, latent = count(config, ("v_head_dim",), 128), count(config, ("kv_lora_rank",))
         rank = optional(config, "q_lora_rank")

@@ -46,6 +46,8 @@ def tower(config: Mapping[str, Any], family: str, text_hidden: int) -> Tower:
             patches=side * side,
             width=_WIDTH_COPIES * hidden,
             split=2 * ffn,
+            whole=tokens,
+            whole_image=tokens,
         )
     if family == "mistral3":
         hidden, ffn = count(vision, ("hidden_size",), 1024), count(vision, ("intermediate_size",), 4096)
@@ -66,11 +68,18 @@ def tower(config: Mapping[str, Any], family: str, text_hidden: int) -> Tower:
     table = 2 * count(vision, ("position_embedding_size",), 10_240) * hidden
     pool = count(vision, ("pooling_kernel_size",), 3)
     tokens = _GEMMA4_VIDEO_TOKENS
+    text = part(config, "text_config") or {}
+    both_ways = text.get("use_bidirectional_attention") == "vision"
+    image = max(
+        count(vision, ("default_output_length",), 280), _GEMMA4_SOUND_TOKENS if part(config, "audio_config") else 0
+    )
     return Tower(
         parameters=body + table + hidden * text_hidden + _conformer(config, text_hidden),
         tokens=tokens,
         patches=tokens * pool * pool,
         width=_WIDTH_COPIES * hidden + 3 * ffn,  # run by transformers, whole on every GPU
+        whole=tokens if both_ways else 0,
+        whole_image=image if both_ways else 0,
     )
 
 
@@ -89,6 +98,7 @@ def _conformer(config: Mapping[str, Any], text_hidden: int) -> int:
 
 
 _GEMMA4_VIDEO_TOKENS = 2496  # 32 frames of 70 tokens, their marks and time stamps
+_GEMMA4_SOUND_TOKENS = 750  # 30 s
 
 
 def _qwen(vision: Mapping[str, Any], family: str, text_hidden: int) -> Tower:

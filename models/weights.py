@@ -54,6 +54,8 @@ class Tower(Spec):
     embeddings: int = 1  # vectors of the decoder's width that one token becomes (deepstack: more than one)
     frame_tokens: int = 0  # embeddings of two frames of a video, as many of which as the context holds are one item
     announced: int = 0  # embeddings that some versions keep room for beside it, though no video becomes as many
+    whole: int = 0  # embeddings of the largest item, where attention within one goes both ways: a batch holds all of it
+    whole_image: int = 0  # the same of the largest that is no video
 
     @property
     def films(self) -> bool:

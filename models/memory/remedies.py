@@ -9,7 +9,7 @@ from itertools import chain, islice
 from models.facts import GIB
 from models.memory.gpus import CARDS
 from models.memory.versions import DEFAULT_VERSION, VllmVersion
-from models.memory.vllm import CHUNK, GpuFit, Knobs, gpu_fit
+from models.memory.vllm import CHUNK, GpuFit, Knobs, gpu_fit, least_batch
 from models.memory.weights import disk_bytes, gpu_weights_gib
 from models.weights import DecoderArchitecture, Quantization
 
@@ -116,13 +116,17 @@ def _cheap(model: _Model, knobs: Knobs, *, lower: bool) -> Iterator[Remedy]:
         model.tried(f"at most {n} sequences at once", {"--max-num-seqs": str(n)}, replace(knobs, max_num_seqs=n))
         for n in _smaller(knobs.max_num_seqs, _FEWEST_SEQS)
     )
+    least = least_batch(model.arch, knobs, model.version)
+    chunks = _smaller(knobs.max_num_batched_tokens, max(_SMALLEST_CHUNK, least))
+    if _SMALLEST_CHUNK < least < knobs.max_num_batched_tokens:
+        chunks = chain(chunks, (least,))  # no power of two, where an item is taken whole
     yield from _first(
         model.tried(
             f"prefill in chunks of {n:,} tokens",
             {"--max-num-batched-tokens": str(n)},
             replace(knobs, max_num_batched_tokens=n),
         )
-        for n in _smaller(knobs.max_num_batched_tokens, max(_SMALLEST_CHUNK, knobs.max_num_seqs))
+        for n in chunks
     )
     steps = [u / 100 for u in range(5, 100, 5)]
     if lower:
@@ -158,10 +162,11 @@ def _together(model: _Model, knobs: Knobs) -> Iterator[Remedy]:
         least = replace(
             knobs,
             max_num_seqs=min(knobs.max_num_seqs, _FEWEST_SEQS),
-            max_num_batched_tokens=min(knobs.max_num_batched_tokens, CHUNK),
             utilization=utilization,
             videos=knobs.videos and not (model.arch.tower and model.arch.tower.films),
         )
+        chunk = max(CHUNK, least_batch(model.arch, least, model.version))
+        least = replace(least, max_num_batched_tokens=min(knobs.max_num_batched_tokens, chunk))
         flags = {
             "--max-num-seqs": str(least.max_num_seqs),
             "--max-num-batched-tokens": str(least.max_num_batched_tokens),

@@ -44,6 +44,8 @@ class VllmVersion:
     state_kernels_gib: float = 0  # that kernels of layers with a state keep on cards of 12.x (vllm#36973)
     announces_video: bool = False  # room for the tokens that a video is announced with, not those that it becomes
     warms_sampler: bool = True  # a sampling step runs after the KV cache is allocated
+    refuses_parts: bool = False  # of an item within which attention goes both ways (vllm#42687)
+    raises_batch: bool = False  # to such an item, where --max-num-batched-tokens is not given (vllm PR#43051)
     flashinfer_workspace: bool = True  # cards without FlashAttention take FlashInfer
 
     def second_runner(self, arch: DecoderArchitecture, quantization: Quantization) -> bool:
@@ -110,9 +112,9 @@ _V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
 _V0_13 = replace(_V0_12, name="0.13", dense_captures=False, announces_video=False)
 _V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45, state_kernels_gib=3.4)
 _V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
-_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True, refuses_sequences=True)
+_V0_20 = replace(_V0_19, name="0.20", counts_graphs=True, refuses_sequences=True, refuses_parts=True)
 _V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True, state_kernels_gib=0)
-_V0_22 = replace(_V0_21, name="0.22", runner="some")
+_V0_22 = replace(_V0_21, name="0.22", runner="some", raises_batch=True)
 _V0_23 = replace(_V0_22, name="0.23")
 _V0_24 = replace(_V0_23, name="0.24")
 _V0_26 = replace(_V0_24, name="0.26", runner="dense", caches_states=True)

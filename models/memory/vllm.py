@@ -25,7 +25,7 @@ from models.memory.peaks import (
 from models.memory.startup import CONTEXT_GIB, Startup, startup
 from models.memory.versions import DEFAULT_VERSION, VllmVersion
 from models.memory.weights import HALF, gpu_weights_gib
-from models.weights import DecoderArchitecture, Quantization
+from models.weights import DecoderArchitecture, Quantization, Tower
 
 # Chunked prefill switches itself on above this context in the versions that batch the whole context.
 _WHOLE_CONTEXT_LIMIT = 32_768
@@ -86,10 +86,12 @@ def default_knobs(
     max_num_seqs: int | None = None,
     large: bool | None = None,
     capability: tuple[int, int] | None = None,
+    tower: Tower | None = None,
 ) -> Knobs:
     """What `vllm serve` takes where no flag is given.
 
-    `large` overrides the guess that a GPU of 70 GiB or more is an H100 (an A100 keeps the small defaults).
+    `large` overrides the guess that a GPU of 70 GiB or more is an H100 (an A100 keeps the small defaults); `tower` is
+    the encoder that is loaded. A video counts even where --limit-mm-per-prompt takes none.
     """
     big = version.large_defaults and (gpu_gib >= _LARGE_GPU_GIB if large is None else large)
     tokens = version.batched_tokens
@@ -99,6 +101,8 @@ def default_knobs(
     else:
         tokens = max(tokens, _LARGE_GPU_TOKENS) if big else tokens
         seqs = _LARGE_GPU_SEQS if big else version.seqs
+    if tower is not None and version.raises_batch:
+        tokens = max(tokens, tower.whole)
     tokens = min(tokens, (max_num_seqs or seqs) * context)
     return Knobs(
         max_model_len=None,
@@ -225,7 +229,7 @@ def gpu_fit(
     that of --dtype where it is given; `capability` is the card's, None where nobody knows it.
     Raises ValueError for flags that vLLM refuses whatever the memory, and for what the card cannot run.
     """
-    check_knobs(arch, knobs)
+    check_knobs(arch, knobs, version)
     if capability is not None:
         served = "bfloat16" if (served_dtype or dtype) == "float32" else served_dtype or dtype
         check_card(capability, quantization=quantization, served_dtype=served, version=version, family=arch.family)
@@ -383,7 +387,14 @@ def _reason(
     )
 
 
-def check_knobs(arch: DecoderArchitecture, knobs: Knobs) -> None:
+def least_batch(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion = DEFAULT_VERSION) -> int:
+    """Tokens that a batch has to hold for vLLM to start: one of each sequence, and an item that is taken whole."""
+    tower = None if knobs.language_only or not version.refuses_parts else arch.tower
+    whole = 0 if tower is None else tower.whole if knobs.videos else tower.whole_image
+    return max(knobs.max_num_seqs, whole)
+
+
+def check_knobs(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion = DEFAULT_VERSION) -> None:
     """Raise ValueError with the remedy for flags that vLLM refuses whatever the memory."""
     if not 0 < knobs.utilization <= 1:
         raise ValueError(
@@ -400,11 +411,18 @@ def check_knobs(arch: DecoderArchitecture, knobs: Knobs) -> None:
             f"max_model_len {knobs.max_model_len:,} exceeds the model's {arch.max_positions:,} positions, and "
             f"vLLM refuses to start; give at most --max-model-len {arch.max_positions}"
         )
+    least = least_batch(arch, knobs, version)
     if knobs.max_num_batched_tokens < knobs.max_num_seqs:
         # Source: vllm/config/scheduler.py, every version: each sequence decodes a token a step.
         raise ValueError(
             f"max_num_batched_tokens {knobs.max_num_batched_tokens} is below max_num_seqs {knobs.max_num_seqs}, and "
-            f"vLLM refuses to start; give --max-num-batched-tokens {knobs.max_num_seqs} or more"
+            f"vLLM refuses to start; give --max-num-batched-tokens {least} or more"
+        )
+    if knobs.max_num_batched_tokens < least:
+        # Source: `compute_mm_encoder_budget` in vllm/v1/core/encoder_cache_manager.py.
+        raise ValueError(
+            f"max_num_batched_tokens {knobs.max_num_batched_tokens} is below the {least} of the largest image or "
+            f"video, which is taken whole, and vLLM refuses to start; give --max-num-batched-tokens {least} or more"
         )
     if knobs.speculation and knobs.speculation.method == "mtp" and not arch.unloaded:
         raise ValueError(

@@ -326,8 +326,15 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
     context = min(args.max_model_len or arch.max_positions, arch.max_positions)
     large = False if (args.gpu or "").startswith("a100") else None
     capability = None if args.gpu_memory_gib else CARDS[args.gpu or "l4"].capability
+    language_only = args.language_model_only or text_only(args.limit_mm_per_prompt)
     knobs = default_knobs(
-        gpu_gib, context, version=version, max_num_seqs=args.max_num_seqs, large=large, capability=capability
+        gpu_gib,
+        context,
+        version=version,
+        max_num_seqs=args.max_num_seqs,
+        large=large,
+        capability=capability,
+        tower=None if language_only or not isinstance(arch, DecoderArchitecture) else arch.tower,
     )
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
     named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
@@ -336,7 +343,7 @@ def _knobs(args: argparse.Namespace, subject: _Subject, gpu_gib: float, version:
         knobs,
         **given,
         speculation=_speculation(args, subject),
-        language_only=args.language_model_only or text_only(args.limit_mm_per_prompt),
+        language_only=language_only,
         videos=videos(args.limit_mm_per_prompt),
     )
 

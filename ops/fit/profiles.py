@@ -25,6 +25,9 @@ _NEEDED = _COLUMNS[:2]
 TO_COPY = " " * 6  # before what is not to be folded
 _REMEDY = "gcloud container ai profiles list --model=MODEL --pricing-model=on-demand > profiles.txt"
 
+# Of a row as --format=yaml, json or flattened prints it: a field, and its name before it.
+_NAMED = re.compile(r"instance_?type[\"']?\s*:", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -46,6 +49,11 @@ def read_profiles(path: Path) -> list[Profile]:
         raise OpsError(f"{path} cannot be read: {error}", _REMEDY) from error
     rows = list(_rows(text))
     header = next((i for i, row in enumerate(rows) if set(_NEEDED) <= {_plain(cell.text) for cell in row}), None)
+    if header is None and _NAMED.search(text):
+        raise OpsError(
+            f"{path} names its fields as gcloud's --format=yaml or json does, and a table or a CSV is read",
+            f"{_REMEDY}   # without --format",
+        )
     if header is None:
         raise OpsError(f"{path} has no row of column names with Instance Type and Output Tokens/s", _REMEDY)
     return [profile for row in rows[header + 1 :] if (profile := _profile(_named(rows[header], row)))]

@@ -275,6 +275,24 @@ def test_what_a_quantiser_leaves_out_stays_in_half_precision() -> None:
     assert some - all_of_it == pytest.approx(one_layer, rel=0.001)
 
 
+@pytest.mark.parametrize("without", [(), ("use_mla",), ("kv_lora_rank",)])
+def test_a_family_that_compresses_its_cache_keeps_keys_and_values_where_a_config_says_so(
+    without: tuple[str, ...],
+) -> None:
+    config = CONFIGS["DeepSeek-OCR"]
+    text = {key: value for key, value in config["language_config"].items() if key not in without}
+    arch = parse_config(config | {"language_config": text}, language_only=True).architecture
+    assert isinstance(arch, DecoderArchitecture)
+    assert arch.cache == ()
+    assert (arch.layers, arch.kv_heads, arch.head_dim) == (12, 10, 128)
+    assert arch.parameters == pytest.approx(2.93e9, rel=0.01)  # 6.67 GB of files with its encoders
+    with pytest.raises(ValueError, match="lacks 'kv_lora_rank'"):
+        parse_config(
+            {"model_type": "deepseek_v2"}
+            | {key: value for key, value in text.items() if key not in ("use_mla", "kv_lora_rank")}
+        )
+
+
 def test_a_language_model_two_levels_deep_is_found_and_named() -> None:
     config = {"model_type": "omni", "thinker_config": {"text_config": LLAMA, "audio_config": {"layers": 2}}}
     with pytest.raises(UnsupportedModelError, match=r"thinker_config\.text_config.*--language-model-only"):
@@ -317,7 +335,7 @@ def test_a_broken_config_is_refused_and_never_a_traceback(name: str) -> None:
                     quantization=model.quantization,
                     weights_bytes=model.weights_bytes,
                     gpu_gib=22.03,
-                    knobs=replace(knobs, tensor_parallel=1),
+                    knobs=replace(knobs, max_num_batched_tokens=8192),  # that hold any item, however short the context
                 )
 
 

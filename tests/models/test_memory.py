@@ -196,7 +196,7 @@ def test_an_fp8_cache_that_triton_alone_would_read_needs_a_card_that_can(name: s
             quantization=model.quantization,
             weights_bytes=model.weights_bytes,
             gpu_gib=79.18,
-            knobs=Knobs(None, 64, 2048, 0.9, kv_cache_dtype=dtype),
+            knobs=Knobs(None, 64, 4096, 0.9, kv_cache_dtype=dtype),
             capability=capability,
         )
 

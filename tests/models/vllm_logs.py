@@ -255,6 +255,7 @@ def predict(log: Log) -> GpuFit:
         max_num_seqs=log.seqs,
         large=log.gpu_gib >= 70 and "A100" not in log.gpu,
         capability=capability(log),
+        tower=None if log.language_only else arch.tower,
     )
     knobs = replace(
         knobs,

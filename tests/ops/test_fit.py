@@ -250,6 +250,8 @@ _MODELOPT = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "
         (_LLAMA, ("--utilization", "1.5")),
         (_LLAMA | {"quantization_config": _STORED | _PACKED}, ("--gpu", "v100-32gb", "--dtype", "float16")),
         (_LLAMA | _MODELOPT, ("--gpu", "a10g")),
+        (CONFIGS["gemma-4-31B"], ("--gpu", "h100", "--max-num-batched-tokens", "1024")),
+        (CONFIGS["gemma-4-31B"], ("--gpu", "a100-80gb", "--vllm", "0.21.0")),
     ],
 )
 def test_a_refusal_of_flags_gives_the_command_that_is_not_refused(
@@ -452,6 +454,49 @@ def test_the_advice_for_an_unknown_encoder_leads_to_an_answer_without_it(
     assert nested in told[0]
     assert code == 0
     assert "--language-model-only" in told[-1]
+
+
+_OWN_CACHE = {
+    "gemma3n": {"num_kv_shared_layers": 15, "intermediate_size": [16_384] * 35},
+    "llama4": {"attention_chunk_size": 8192},
+    "mllama": {"cross_attention_layers": [3, 8]},
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "senses"),
+    [
+        ("dots_ocr", "vision_config"),
+        ("minicpmv", "vision_config"),
+        ("phi4mm", "audio_processor"),
+        ("deepseek_vl_v2", "vision_config"),
+    ],
+)
+def test_the_advice_for_an_unknown_encoder_before_an_unknown_model_is_one_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, family: str, senses: str
+) -> None:
+    file = tmp_path / "config.json"
+    inner = QWEN_32B | {"model_type": family, "num_hidden_layers": 8, senses: {"depth": 2}}
+    file.write_text(json.dumps(inner), encoding="utf-8")
+    code, told = follow(capsys, "--config", file, "--max-model-len", 8192)
+    assert (code, len(told)) == (0, 2)
+    assert f"model_type '{family}'" in told[0]
+    assert "--language-model-only" in told[-1]
+
+
+@pytest.mark.parametrize("family", _OWN_CACHE)
+def test_an_encoder_before_a_cache_that_nobody_knows_is_no_advice_to_leave_the_encoder_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, family: str
+) -> None:
+    file = tmp_path / "config.json"
+    text = QWEN_32B | {"model_type": f"{family}_text"} | _OWN_CACHE[family]
+    file.write_text(json.dumps({"model_type": family, "text_config": text, "vision_config": {"depth": 2}}), "utf-8")
+    assert run("--config", file) == 2
+    told = capsys.readouterr().err
+    assert "--language-model-only" not in told
+    assert "vllm serve MODEL" in told
+    assert run("--config", file, "--language-model-only") == 2
+    assert told == capsys.readouterr().err  # what the advice would have led to
 
 
 def test_the_advice_for_an_unknown_family_leads_to_an_answer(

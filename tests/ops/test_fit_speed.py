@@ -263,3 +263,23 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(capsys: pytest.CaptureFi
     file = tmp_path / "binary"
     file.write_bytes(b"\xff\xfe\x00")
     assert "cannot be read" in refusal(capsys, "coder-chat", "--profiles", file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("---\ninstanceType: g2-standard-12\nperformanceStats:\n- outputTokensPerSecond: 900\n", id="yaml"),
+        pytest.param("- performanceStats: []\n  instanceType: g2-standard-12\n", id="yaml, a list"),
+        pytest.param('[\n  {\n    "instanceType": "g2-standard-12"\n  }\n]\n', id="json"),
+        pytest.param('[{"acceleratorType": "nvidia-l4", "instanceType": "g2-standard-12"}]', id="json in a line"),
+        pytest.param("---\ninstanceType:            g2-standard-12\n", id="flattened"),
+    ],
+)
+def test_another_format_of_gcloud_is_refused_with_the_one_that_is_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "profiles.txt"
+    file.write_text(text, encoding="utf-8")
+    printed = " ".join(refusal(capsys, "coder-chat", "--profiles", file).split())
+    assert "as gcloud's --format=yaml or json does, and a table or a CSV is read" in printed
+    assert printed.endswith("> profiles.txt # without --format")
