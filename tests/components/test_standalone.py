@@ -20,6 +20,7 @@ from components.gateway.litellm_gateway import NEEDS, LiteLlmGateway, LiteLlmGat
 from components.gateway.postgres import Postgres, PostgresArgs
 from components.gke.cloud_sql import CloudSql, CloudSqlArgs
 from components.gke.cluster import GkeCluster, GkeClusterArgs
+from components.gke.data_place import DataPlace, DataPlaceArgs
 from components.gke.image_mirror import ImageMirror, ImageMirrorArgs
 from components.gke.l4_node_pool import GkeL4NodePool, GkeL4NodePoolArgs
 from components.gke.network import GkeNetwork, GkeNetworkArgs
@@ -104,6 +105,18 @@ def disk() -> PersistentDisk:
         deletion_protection=True,
     )
     return PersistentDisk("d", args, opts=in_gcp())
+
+
+def data_place() -> DataPlace:
+    args = DataPlaceArgs(
+        database="in-cluster",
+        former_database="none",
+        database_gib=10,
+        project="some-project",
+        zone="us-central1-a",
+        stack="dev",
+    )
+    return DataPlace("data", args)
 
 
 def cloud_sql() -> CloudSql:
@@ -200,6 +213,7 @@ ALONE: Mapping[type[pulumi.ComponentResource], tuple[Callable[[], pulumi.Compone
             *("PersistentVolumeClaim", "Secret", "StatefulSet", "Service", "NetworkPolicy", "DatabaseBackup"),
         },
     ),
+    DataPlace: (data_place, set()),
     ServingNamespace: (serving, {"Secret", "ConfigMap", "NetworkPolicy"}),
     LlamaCppModel: (
         lambda: LlamaCppModel("small-gguf", model_args("small-gguf"), opts=cluster_provider()),
