@@ -375,7 +375,7 @@ def test_a_gguf_file_on_cpu_needs_its_file_its_cache_and_a_buffer(
 
 
 def test_a_gguf_file_on_cpu_has_the_positions_of_its_model(capsys: pytest.CaptureFixture[str], config: Path) -> None:
-    words = ("--config", config, "--cpu", "--weights-bytes", 2 * 2**30, "--max-model-len")
+    words = ("--config", config, "--cpu", "--weights-bytes", 20 * 2**30, "--max-model-len")
     assert run(*words, 32_769) == 2
     (remedy,) = (line for line in capsys.readouterr().err.splitlines() if "remedy" in line)
     assert answer(capsys, *shlex.split(remedy)[3:])[0] == 0
