@@ -125,7 +125,10 @@ def test_a_plan_registers_what_the_engine_registers(
     for urn, resource in plan.items():
         found = state[urn]
         assert set(found.get("dependencies") or ()) == set(resource.dependencies), urn
-        assert found.get("provider", "").rpartition("::")[0] == resource.provider.rpartition("::")[0], urn
+        provider = found.get("provider", "").rpartition("::")[0]
+        assert ("" if provider.endswith("pulumi:providers:pulumi::default") else provider) == (
+            resource.provider.rpartition("::")[0]
+        ), urn
         assert found.get("protect", False) == resource.protect, urn
         assert found.get("retainOnDelete", False) == resource.retain_on_delete, urn
         assert tuple(found.get("ignoreChanges") or ()) == resource.ignore_changes, urn
