@@ -197,7 +197,7 @@ def test_a_claim_under_another_urn_is_told_to_need_an_alias() -> None:
     new = _plan()
     claim = _resource(new, "PersistentVolumeClaim", "coder-chat-model-cache")
     claim["urn"] = claim["urn"].replace("VllmModel", "Renamed")
-    assert "aliases" in (compare(_plan(), new).at_risk[0].fate or "")
+    assert "another URN" in (compare(_plan(), new).at_risk[0].fate or "")
 
 
 def test_data_comes_first_in_every_form() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import pulumi
 import pytest
 
@@ -9,6 +12,14 @@ from components.kubernetes.api_reader import ApiReader, UnreachableError
 from stacks import ownership
 from stacks.ownership import Ownership
 from stacks.sections import Namespaces
+
+
+@pytest.fixture(autouse=True)
+def loop() -> Iterator[None]:
+    made = asyncio.new_event_loop()
+    asyncio.set_event_loop(made)
+    yield
+    made.close()
 
 
 def test_a_preview_waits_once_for_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
