@@ -87,8 +87,9 @@ def test_fill_in_the_middle_reaches_the_model_as_the_raw_prompt(alias: str, prox
 
 
 @pytest.mark.parametrize("alias", of_task(Task.AGENT))
+@pytest.mark.usefixtures("tool_reader")
 def test_a_tool_is_called_and_its_result_answered_in_a_second_step(
-    alias: str, proxy: Proxy, upstream: Upstream, tool_reader: None
+    alias: str, proxy: Proxy, upstream: Upstream
 ) -> None:
     client = proxy.client(proxy.make_key([alias]))
     with upstream.recording() as seen:

@@ -49,8 +49,9 @@ def smoke(proxy: Proxy, *aliases: str) -> int:
     )
 
 
+@pytest.mark.usefixtures("tool_reader")
 def test_every_model_answers_and_its_price_reaches_the_keys_spend(
-    proxy: Proxy, upstream: Upstream, key: str, tool_reader: None, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, upstream: Upstream, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ExitStack() as stack:
         for spec in SERVED.values():
@@ -66,14 +67,20 @@ def test_every_model_answers_and_its_price_reaches_the_keys_spend(
     assert proxy.spend(key) == pytest.approx(total)
 
 
+@pytest.mark.usefixtures("tool_reader")
 def test_an_agent_whose_calls_no_parser_finds_is_told_apart_from_one_that_calls_nothing(
-    proxy: Proxy, upstream: Upstream, key: str, tool_reader: None, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy,
+    upstream: Upstream,
+    key: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # no cell is folded
     agent = next(alias for alias, spec in SERVED.items() if spec.task is Task.AGENT)
     with upstream.behaving(SERVED[agent].served_name, Behaviour(usage=USAGE, parser="hermes")):
         assert smoke(proxy, agent) == 1
     told = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(f"{agent} ")]
-    assert [row[-1] for row in told[:2]] == ["failed", "ok"]
+    assert [(row[row.index("call,") + 1], row[-1]) for row in told[:2]] == [("auto", "failed"), ("required", "ok")]
 
 
 def test_a_model_that_is_off_shows_the_answer_that_a_tenant_gets(

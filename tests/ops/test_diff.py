@@ -197,7 +197,7 @@ def test_a_claim_under_another_urn_is_told_to_need_an_alias() -> None:
     new = _plan()
     claim = _resource(new, "PersistentVolumeClaim", "coder-chat-model-cache")
     claim["urn"] = claim["urn"].replace("VllmModel", "Renamed")
-    assert "another URN" in (compare(_plan(), new).at_risk[0].fate or "")
+    assert "aliases" in (compare(_plan(), new).at_risk[0].fate or "")
 
 
 def test_data_comes_first_in_every_form() -> None:
@@ -249,7 +249,7 @@ def test_a_database_that_is_kept_beside_the_new_one_is_no_problem() -> None:
     # Without `protect` its disk is kept all the same, and the password under its new URN is the old one.
     assert [each.where for each in found.unguarded] == []
     (password,) = (d for d in found.differences if d.kind == "Secret" and d.operation is Operation.DELETED)
-    assert password.fate == "goes on under another URN: the engine deletes nothing, and takes up again what is there"
+    assert (password.fate or "").endswith("the engine takes it for two things, and keeps this one")
 
 
 WITHOUT_CODING = "groups.coding-assistant=false"

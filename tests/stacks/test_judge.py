@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-
 import pulumi
 import pytest
 
@@ -12,14 +9,7 @@ from components.kubernetes.api_reader import ApiReader, UnreachableError
 from stacks import ownership
 from stacks.ownership import Ownership
 from stacks.sections import Namespaces
-
-
-@pytest.fixture(autouse=True)
-def loop() -> Iterator[None]:
-    made = asyncio.new_event_loop()
-    asyncio.set_event_loop(made)
-    yield
-    made.close()
+from tests.support import recorded_alone
 
 
 def test_a_preview_waits_once_for_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,12 +22,16 @@ def test_a_preview_waits_once_for_a_cluster_that_does_not_answer(monkeypatch: py
 
     monkeypatch.setattr(ApiReader, "_get", away)
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
-    owner = Ownership("a/b", "a", Namespaces(), lambda place, value: f"{place}{value}")
-    judge = ownership._Judge(owner, "k", "c")  # pyright: ignore[reportPrivateUsage]
-    for name in ("one", "two"):
-        inputs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "gateway", "name": name}}
-        assert judge._found(ApiReader("k", "c"), inputs) == []  # pyright: ignore[reportPrivateUsage]
-    assert len(asked) == 1
-    monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
-    with pytest.raises(UnreachableError):
-        ownership._Judge(owner, "k", "c")._found(ApiReader("k", "c"), inputs)  # pyright: ignore[reportPrivateUsage]
+
+    def judged() -> None:
+        owner = Ownership("a/b", "a", Namespaces(), lambda place, value: f"{place}{value}")
+        judge = ownership._Judge(owner, "k", "c")  # pyright: ignore[reportPrivateUsage]
+        for name in ("one", "two"):
+            inputs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "gateway", "name": name}}
+            assert judge._found(ApiReader("k", "c"), inputs) == []  # pyright: ignore[reportPrivateUsage]
+        assert len(asked) == 1
+        monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: False)
+        with pytest.raises(UnreachableError):
+            ownership._Judge(owner, "k", "c")._found(ApiReader("k", "c"), inputs)  # pyright: ignore[reportPrivateUsage]
+
+    recorded_alone(judged)  # in its event loop

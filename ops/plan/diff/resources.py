@@ -256,12 +256,11 @@ def _with_dependents(
 
 
 def _fate_of_deleted(old: Resource, *, moved: bool) -> str:
-    if moved and old.kept:
-        return "goes on under another URN: the engine deletes nothing, and takes up again what is there"
     if moved:
+        then = "keeps" if old.kept else "deletes"
         return (
             "goes on under another URN: without an alias (ResourceOptions.aliases) the engine takes it for two things, "
-            "and deletes this one"
+            f"and {then} this one"
         )
     if old.protect:
         return (
