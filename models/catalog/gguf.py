@@ -12,7 +12,7 @@ import math
 from models.catalog.parts import config_json, gguf, licence
 from models.cpu_speed import cpu_speed
 from models.engines.llama_cpp import GgufFile, LlamaCppEngine
-from models.facts import Evaluation, Evidence, PerToken, Slo, Source
+from models.facts import Evaluation, Evidence, Licence, PerToken, Slo, Source
 from models.images import LLAMA_CPP
 from models.prices import list_prices
 from models.spec import ModelSpec
@@ -103,81 +103,89 @@ _LLAMA_2 = (
     GgufFile(quantization="Q8_0", file="llama-2-7b-chat.Q8_0.gguf", bytes_on_disk=7_161_089_728, sha256=None),
 )
 
-_TINYLLAMA_WEIGHTS = gguf(
-    "TinyLlama/TinyLlama-1.1B-Chat-v1.0", revision="52e7645ba7c309695bec7ac98f4f005b139cf465", file=_TINYLLAMA[0]
-)
-_PHI_3_WEIGHTS = gguf(
-    "microsoft/Phi-3-mini-4k-instruct", revision="a64113399c2f6b8ad3e11c394733a2ddadaa7f33", file=_PHI_3[0]
-)
-_LLAMA_2_WEIGHTS = gguf(
-    "meta-llama/Llama-2-7b-chat-hf", revision="191239b3e26b2882fb562ffccdd1cf0f65402adb", file=_LLAMA_2[0]
-)
+
+def _chat(
+    alias: str,
+    summary: str,
+    *,
+    repository: str,
+    base: str,
+    revision: str,
+    files: tuple[GgufFile, ...],
+    served_name: str,
+    context: int,
+    threads: int,
+    parallel: int = 1,
+    terms: Licence,
+    seen: str,
+) -> ModelSpec:
+    """An entry that serves the first of its files, sold at what it costs; `seen` is where others pin it."""
+    weights = gguf(base, revision=revision, file=files[0])
+    return ModelSpec(
+        alias=alias,
+        group="gguf",
+        summary=summary,
+        task=Task.CHAT,
+        model_id=repository,
+        served_name=served_name,
+        engine=LlamaCppEngine(
+            image=LLAMA_CPP, files=files, quantization=files[0].quantization, threads=threads, parallel=parallel
+        ),
+        context=context,
+        weights=weights,
+        price=_at_cost(weights, threads),
+        slo=_NO_TARGET,
+        evaluation=_NOT_EVALUATED,
+        licence=terms,
+        sources=_sources(repository, base, seen=seen),
+    )
+
 
 ENTRIES = (
-    ModelSpec(
-        alias="tinyllama",
-        group="gguf",
-        summary="TinyLlama 1.1B Chat on CPU: development, tests, light workloads",
-        task=Task.CHAT,
-        model_id="TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF",
+    _chat(
+        "tinyllama",
+        "TinyLlama 1.1B Chat on CPU: development, tests, light workloads",
+        repository="TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF",
+        base="TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+        revision="52e7645ba7c309695bec7ac98f4f005b139cf465",
+        files=_TINYLLAMA,
         served_name="tinyllama-1.1b-chat-v1.0",
-        engine=LlamaCppEngine(image=LLAMA_CPP, files=_TINYLLAMA, quantization="Q4_K_M", threads=2, parallel=4),
         context=2048,
-        weights=_TINYLLAMA_WEIGHTS,
-        price=_at_cost(_TINYLLAMA_WEIGHTS, threads=2),
-        slo=_NO_TARGET,
-        evaluation=_NOT_EVALUATED,
-        licence=licence("Apache-2.0", "model card", Evidence.REPORTED),
-        sources=_sources(
-            "TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF",
-            "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
-            seen="10 public repositories pin this commit or this Q4_K_M file, 5 the Q5_K_M, 4 the Q8_0",
-        ),
+        threads=2,
+        parallel=4,
+        terms=licence("Apache-2.0", "model card", Evidence.REPORTED),
+        seen="10 public repositories pin this commit or this Q4_K_M file, 5 the Q5_K_M, 4 the Q8_0",
     ),
-    ModelSpec(
-        alias="phi-3-mini",
-        group="gguf",
-        summary="Phi-3 Mini 4k Instruct on CPU: better answers for its size",
-        task=Task.CHAT,
-        model_id="microsoft/Phi-3-mini-4k-instruct-gguf",
+    _chat(
+        "phi-3-mini",
+        "Phi-3 Mini 4k Instruct on CPU: better answers for its size",
+        repository="microsoft/Phi-3-mini-4k-instruct-gguf",
+        base="microsoft/Phi-3-mini-4k-instruct",
+        revision="a64113399c2f6b8ad3e11c394733a2ddadaa7f33",
+        files=_PHI_3,
         served_name="phi-3-mini-4k-instruct",
-        engine=LlamaCppEngine(image=LLAMA_CPP, files=_PHI_3, quantization="q4", threads=2),
         context=4096,
-        weights=_PHI_3_WEIGHTS,
-        price=_at_cost(_PHI_3_WEIGHTS, threads=2),
-        slo=_NO_TARGET,
-        evaluation=_NOT_EVALUATED,
-        licence=licence("MIT", "model card", Evidence.REPORTED),
-        sources=_sources(
-            "microsoft/Phi-3-mini-4k-instruct-gguf",
-            "microsoft/Phi-3-mini-4k-instruct",
-            seen="10 public repositories pin this commit or the q4 file, 2 have the fp16's SHA-256, 2 its size",
-        ),
+        threads=2,
+        terms=licence("MIT", "model card", Evidence.REPORTED),
+        seen="10 public repositories pin this commit or the q4 file, 2 have the fp16's SHA-256, 2 its size",
     ),
-    ModelSpec(
-        alias="llama-2-7b",
-        group="gguf",
-        summary="Llama 2 7B Chat on CPU",
-        task=Task.CHAT,
-        model_id="TheBloke/Llama-2-7B-Chat-GGUF",
+    _chat(
+        "llama-2-7b",
+        "Llama 2 7B Chat on CPU",
+        repository="TheBloke/Llama-2-7B-Chat-GGUF",
+        base="meta-llama/Llama-2-7b-chat-hf",
+        revision="191239b3e26b2882fb562ffccdd1cf0f65402adb",
+        files=_LLAMA_2,
         served_name="llama-2-7b-chat",
-        engine=LlamaCppEngine(image=LLAMA_CPP, files=_LLAMA_2, quantization="Q4_K_M", threads=4),
         context=4096,
-        weights=_LLAMA_2_WEIGHTS,
-        price=_at_cost(_LLAMA_2_WEIGHTS, threads=4),
-        slo=_NO_TARGET,
-        evaluation=_NOT_EVALUATED,
-        licence=licence(
+        threads=4,
+        terms=licence(
             "llama2",
             "Llama 2 Community License Agreement",
             Evidence.MEMORY,
             terms="commercial use up to 700 million monthly users, its acceptable use policy, a notice with copies, "
             "and no use to improve other language models",
         ),
-        sources=_sources(
-            "TheBloke/Llama-2-7B-Chat-GGUF",
-            "meta-llama/Llama-2-7b-chat-hf",
-            seen="10 public repositories pin this commit or the Q4_K_M file, 10 the Q5_K_M, 4 have the Q8_0's size",
-        ),
+        seen="10 public repositories pin this commit or the Q4_K_M file, 10 the Q5_K_M, 4 have the Q8_0's size",
     ),
 )
