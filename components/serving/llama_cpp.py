@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pulumi
 
-from components.kubernetes.pods import secret_env
-from components.serving.model_workload import SERVED_LINK, ModelArgs, engine_container, model_objects, weights_of
-from components.serving.namespace import API_KEY, API_KEY_SECRET
+from components.serving.model_workload import SERVED_LINK, ModelArgs, cpu_model, weights_of
 from components.serving.registration import PORT, Registration
 from models.engines.llama_cpp import LlamaCppEngine
-from models.images import LITELLM
 from models.memory.llama_cpp import slot_context
 from models.spec import ModelSpec
 
@@ -57,22 +54,14 @@ class LlamaCppModel(pulumi.ComponentResource):
     def __init__(self, name: str, args: ModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:serving:LlamaCppModel", name, None, opts)
         engine = LlamaCppEngine.of(args.spec)
-        container = engine_container(
+        objects = cpu_model(
             args,
+            self,
             "llama-cpp",
             engine.image,
             arguments=llama_cpp_arguments(args.spec),
-            env=[secret_env("LLAMA_API_KEY", API_KEY_SECRET, API_KEY)],
+            api_key_variable="LLAMA_API_KEY",
             health_route=engine.health_route,
-            probe_period=5,
-        )
-        objects = model_objects(
-            args,
-            self,
-            engine=container,
-            engine_image=engine.image,
-            # llama.cpp's image has no Python; the gateway's has, and is on the node already.
-            staging_image=LITELLM,
         )
         self.deployment = objects.deployment
         self.registration = objects.registration

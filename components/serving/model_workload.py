@@ -35,10 +35,18 @@ from components.kubernetes.pods import (
     user_env,
 )
 from components.kubernetes.secrets import READS
-from components.serving.namespace import HF_TOKEN, HF_TOKEN_SECRET, STAGING_CONFIG_MAP, STAGING_PROGRAM
+from components.serving.namespace import (
+    API_KEY,
+    API_KEY_SECRET,
+    HF_TOKEN,
+    HF_TOKEN_SECRET,
+    STAGING_CONFIG_MAP,
+    STAGING_PROGRAM,
+)
 from components.serving.registration import PORT, Registration, registration
 from models.cold_start import ColdStart
 from models.facts import Image
+from models.images import LITELLM
 from models.memory.host import COMPILE_CACHE_GIB
 from models.needs import TMP_GIB, Needs
 from models.spec import ModelSpec
@@ -190,6 +198,30 @@ def engine_container(
             TMP_MOUNT,
         ],
     )
+
+
+def cpu_model(
+    args: ModelArgs,
+    parent: pulumi.Resource,
+    name: str,
+    image: Image,
+    *,
+    arguments: Sequence[str],
+    api_key_variable: str,
+    health_route: str,
+) -> ModelObjects:
+    """A model on CPU: its server needs nothing but its weights and the key, which it takes from a variable."""
+    container = engine_container(
+        args,
+        name,
+        image,
+        arguments=arguments,
+        env=[secret_env(api_key_variable, API_KEY_SECRET, API_KEY)],
+        health_route=health_route,
+        probe_period=5,
+    )
+    # Images of such servers have no Python; the gateway's has, and is on the node already.
+    return model_objects(args, parent, engine=container, engine_image=image, staging_image=LITELLM)
 
 
 def model_objects(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pulumi
 
-from components.kubernetes.pods import secret_env
-from components.serving.model_workload import SERVED_LINK, ModelArgs, engine_container, model_objects, weights_of
-from components.serving.namespace import API_KEY, API_KEY_SECRET
+from components.serving.model_workload import SERVED_LINK, ModelArgs, cpu_model, weights_of
 from components.serving.registration import PORT, Registration
 from models.engines.tei import TeiEngine
-from models.images import LITELLM
 from models.spec import ModelSpec
 
 
@@ -45,22 +42,14 @@ class TeiEmbeddings(pulumi.ComponentResource):
     def __init__(self, name: str, args: ModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-platform:serving:TeiEmbeddings", name, None, opts)
         engine = TeiEngine.of(args.spec)
-        container = engine_container(
+        objects = cpu_model(
             args,
+            self,
             "tei",
             engine.image,
             arguments=tei_arguments(args.spec),
-            env=[secret_env("API_KEY", API_KEY_SECRET, API_KEY)],
+            api_key_variable="API_KEY",
             health_route=engine.health_route,
-            probe_period=5,
-        )
-        objects = model_objects(
-            args,
-            self,
-            engine=container,
-            engine_image=engine.image,
-            # TEI's image has no Python; the gateway's has, and is on the node already.
-            staging_image=LITELLM,
         )
         self.deployment = objects.deployment
         self.registration = objects.registration
