@@ -74,20 +74,19 @@ class Scanner:
         found: list[str | Call] = []
         while self._rest and (self._in_block(found) if self._closing else self._in_text(found, last)):
             pass
-        if last:
-            self._take(0 if self._closing else len(self._rest.rstrip()), found)
+        if last and not self._closing:
+            self._take(len(self._rest.rstrip()), found)
         return found
 
     def _in_block(self, found: list[str | Call]) -> bool:
         """Takes what comes after a call. False: more has to come first."""
         closing = self._closing or ""
         body = self._rest.lstrip(_BETWEEN)
-        if closing.startswith(body):
-            self._rest = body
         if body.startswith(closing):
             self._rest, self._closing, self._line_begins = body[len(closing) :], None, False
             return True
         if closing.startswith(body):
+            self._rest = body
             return False
         call = self._call_at(body, 0, named=closing in (_FENCE, _BARE))
         if isinstance(call, tuple):
