@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pulumi
 
-from components.kubernetes.clean_exit import end_without_traceback
+from components.kubernetes.judging import judging, refuse
 from components.kubernetes.never_shrink import refused_adoption
 from stacks.commands import set_command
 from stacks.problems import Problem
@@ -154,11 +154,7 @@ def claim_all(settings: Settings, kubeconfig: pulumi.Input[str] | None, context:
     To be called once, in the stack's program, before there is an object.
     """
     ownership = Ownership.of(settings)
-    hook = pulumi.ResourceHook(
-        "whose it is",
-        _Judge(ownership, kubeconfig, context, adopt=settings.platform.adopt).judge,
-        opts=pulumi.ResourceHookOptions(on_dry_run=True),
-    )
+    hook = judging("whose it is", _Judge(ownership, kubeconfig, context, adopt=settings.platform.adopt).judge)
     judged = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook]))
 
     def claim(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
@@ -198,8 +194,7 @@ class _Judge:
             self._threads, self._found, reader, args.new_inputs or {}
         )
         if found:
-            end_without_traceback()
-            raise NotOursError("\n".join(map(str, found)))
+            refuse(NotOursError("\n".join(map(str, found))))
 
     async def _read_by(self) -> ApiReader | None:
         if self._reader is None:

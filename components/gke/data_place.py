@@ -13,7 +13,7 @@ from typing import Any
 
 import pulumi
 
-from components.kubernetes.clean_exit import end_without_traceback
+from components.kubernetes.judging import judging, refuse
 from components.kubernetes.never_shrink import DATABASE_SETTING
 
 DATA_PLACE = "ai-platform:gke:DataPlace"  # type of the component
@@ -55,7 +55,7 @@ class DataPlace(pulumi.ComponentResource):
             "zone": args.zone,
             "stack": args.stack,
         }
-        hook = pulumi.ResourceHook("where the data is", _judge, opts=pulumi.ResourceHookOptions(on_dry_run=True))
+        hook = judging("where the data is", _judge)
         guarded = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_update=[hook]))
         super().__init__(DATA_PLACE, name, inputs, pulumi.ResourceOptions.merge(opts, guarded))
         self.register_outputs({})
@@ -102,8 +102,7 @@ def _judge(args: pulumi.ResourceHookArgs) -> None:
     old, new = args.old_inputs or {}, args.new_inputs or {}
     found = list(losses(old, new))
     if found:
-        end_without_traceback()
-        raise DataLossError("\n".join(map(str, found)))
+        refuse(DataLossError("\n".join(map(str, found))))
     left = old["formerDatabase"]
     if left != NONE and left not in (new["formerDatabase"], new["database"]):
         pulumi.log.warn(

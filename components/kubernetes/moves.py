@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pulumi
 
-from components.kubernetes.clean_exit import end_without_traceback
+from components.kubernetes.judging import judging, mapping, refuse
 from models.cold_start import IDLE_NODE_S
 from models.machines import INSTANCE_TYPE_LABEL
 
@@ -72,26 +72,20 @@ class Shapes:
             if self.asked:
                 pulumi.log.warn(message)
                 return
-            end_without_traceback()
             refusal, remedy = unasked(self.setting, message, before, after, holds=self.holds(before))
-            raise MoveError(f"{refusal}\n  remedy: {remedy}")
+            refuse(MoveError(f"{refusal}\n  remedy: {remedy}"))
 
-        options = pulumi.ResourceHookOptions(on_dry_run=True)
-        return pulumi.ResourceHookBinding(before_update=[pulumi.ResourceHook(f"shape of {name}", judge, opts=options)])
+        return pulumi.ResourceHookBinding(before_update=[judging(f"shape of {name}", judge)])
 
 
 def shape_under_pods(inputs: Mapping[str, Any]) -> str | None:
     """The machine type that a Deployment selects; None where it is at zero."""
-    spec = _mapping(inputs.get("spec"))
-    pod = _mapping(_mapping(spec.get("template")).get("spec"))
-    return _mapping(pod.get("nodeSelector")).get(INSTANCE_TYPE_LABEL) if spec.get("replicas") else None
+    spec = mapping(inputs.get("spec"))
+    pod = mapping(mapping(spec.get("template")).get("spec"))
+    return mapping(pod.get("nodeSelector")).get(INSTANCE_TYPE_LABEL) if spec.get("replicas") else None
 
 
 async def _resolved(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
     """A property with a secret anywhere in it comes as an output."""
     resolved = {key: pulumi.Output.from_input(value) for key, value in (inputs or {}).items()}
     return {key: await value.future(with_unknowns=True) for key, value in resolved.items()}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import pulumi
 
-from components.kubernetes.clean_exit import end_without_traceback
+from components.kubernetes.judging import judging, mapping, refuse
 
 _SIZED_BY = "ai-platform/sized-by"
 DATABASE_SETTING = "--path gateway.databaseGib"  # as `pulumi config set` takes it
@@ -37,9 +37,9 @@ def sized_by(setting: str) -> dict[str, str]:
 
 def stored_gib(inputs: Mapping[str, Any]) -> float | None:
     """GiB that a claim, a volume or a disk has by its inputs; None for anything else, and for what is not known yet."""
-    spec = _mapping(inputs.get("spec"))
-    asked = _mapping(_mapping(spec.get("resources")).get("requests")).get("storage")
-    size = asked or _mapping(spec.get("capacity")).get("storage") or inputs.get("size")
+    spec = mapping(inputs.get("spec"))
+    asked = mapping(mapping(spec.get("resources")).get("requests")).get("storage")
+    size = asked or mapping(spec.get("capacity")).get("storage") or inputs.get("size")
     if isinstance(size, int | float):
         return float(size)
     parts = re.fullmatch(rf"(\d+(?:\.\d+)?)({'|'.join(_GIB)})", size) if isinstance(size, str) else None
@@ -70,9 +70,9 @@ def too_early(name: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs
     before, after = stored_gib(old), stored_gib(new)
     if before is None or after is None or before == after:
         return None
-    if _mapping(outputs.get("status")).get("phase") != "Pending":
+    if mapping(outputs.get("status")).get("phase") != "Pending":
         return None
-    namespace = _mapping(old.get("metadata")).get("namespace")
+    namespace = mapping(old.get("metadata")).get("namespace")
     return (
         f"{name} would change from {before:g} to {after:g} GiB, but no pod has used it yet, and a claim without a disk "
         f"cannot change\n  remedy: kubectl -n {namespace} delete pvc {name} && pulumi up   # it is empty"
@@ -90,23 +90,17 @@ def refusal(
 
 def refused_adoption(there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """Why a claim that is there cannot become the planned one, with the remedy; None where it can."""
-    metadata = _mapping(new.get("metadata"))
-    setting = _mapping(metadata.get("annotations")).get(_SIZED_BY)
+    metadata = mapping(new.get("metadata"))
+    setting = mapping(metadata.get("annotations")).get(_SIZED_BY)
     return refusal(str(metadata.get("name")), setting, there, new, there) if setting else None
 
 
 def never_shrinks(name: str, setting: str) -> pulumi.ResourceHookBinding:
     """Hook of a resource that holds data. `setting` is the key of config that sizes it, with its flags."""
 
-    def refuse(args: pulumi.ResourceHookArgs) -> None:
+    def judge(args: pulumi.ResourceHookArgs) -> None:
         found = refusal(name, setting, args.old_inputs or {}, args.new_inputs or {}, args.old_outputs or {})
         if found:
-            end_without_traceback()
-            raise ShrinkError(found)
+            refuse(ShrinkError(found))
 
-    options = pulumi.ResourceHookOptions(on_dry_run=True)
-    return pulumi.ResourceHookBinding(before_update=[pulumi.ResourceHook(f"size of {name}", refuse, opts=options)])
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    return pulumi.ResourceHookBinding(before_update=[judging(f"size of {name}", judge)])
