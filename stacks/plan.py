@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 from components.gateway import litellm_gateway, postgres
 from models.cold_start import ColdStart
@@ -52,6 +53,20 @@ class PlannedModel:
     def gpus(self) -> int:
         """GPUs that its replicas hold."""
         return self.replicas * self.spec.gpus
+
+    @cached_property
+    def streams(self) -> Streams | None:
+        """What one replica writes under load; None where it writes nothing here, or nobody can say how much."""
+        if not TASKS[self.spec.task].generates or not self.workload:
+            return None
+        try:
+            rate = self.spec.expected_throughput
+        except ValueError:  # of flags that are refused anyway
+            return None
+        if rate is None or not rate.at.output_tokens:
+            return None
+        written = rate.at.output_tokens / (rate.at.prompt_tokens + rate.at.output_tokens)
+        return Streams(rate.tokens_per_second * written, self.spec.engine.tokens_a_chunk, rate.at.output_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,27 +187,13 @@ def _gpu_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice
     return Choice(machine=shapes[-1], reason=f"the largest there is, and still too small: {reason}")
 
 
-def streams_of(model: PlannedModel) -> Streams | None:
-    """What one replica of a model writes under load; None where it writes nothing here, or nobody can say how much."""
-    if not TASKS[model.spec.task].generates or not model.workload:
-        return None
-    try:
-        rate = model.spec.expected_throughput
-    except ValueError:  # of flags that are refused anyway
-        return None
-    if rate is None or not rate.at.output_tokens:
-        return None
-    written = rate.at.output_tokens / (rate.at.prompt_tokens + rate.at.output_tokens)
-    return Streams(rate.tokens_per_second * written, model.spec.engine.tokens_a_chunk, rate.at.output_tokens)
-
-
 def gateway_needs(settings: Settings, models: tuple[PlannedModel, ...]) -> Needs:
     """Requests of a replica of the gateway, by what the enabled models write that the GPUs hold at once.
 
     By enabled and not by up: a model that is scaled does not roll the gateway.
     """
     platform = settings.platform
-    written = [found for m in models if m.state in (State.UP, State.OFF) and (found := streams_of(m))]
+    written = [m.streams for m in models if m.state in (State.UP, State.OFF) and m.streams]
     slots = max(1, platform.gpu_quota * platform.gpu_sharing_clients)
     return replace(litellm_gateway.NEEDS, cpu=proxy_cpu(written, slots, platform.gateway.replicas))
 

@@ -18,7 +18,7 @@ from ops.engine import Registered, custom_resources
 from ops.wrapping import wrapped
 from stacks.admission import Admission
 from stacks.costs import CENTS, HOURLY_DIGITS, Costs, Line, costs
-from stacks.plan import Plan, PlannedModel, State, gateway_needs, streams_of
+from stacks.plan import Plan, PlannedModel, State, gateway_needs
 from stacks.problems import Notice, Problem
 
 STATE_STYLE = {State.UP: "bold green", State.OFF: "", State.DISABLED: "dim", State.EXTERNAL: "cyan"}
@@ -187,7 +187,7 @@ def gateway(plan: Plan) -> Iterable[str]:
     """What a replica of the gateway asks for, and what all of them carry of the streams that take most of them."""
     replicas, needs = plan.settings.platform.gateway.replicas, gateway_needs(plan.settings, plan.models)
     asks = f"gateway: {replicas} x {needs.cpu:g} CPU"
-    written = [(m.spec.alias, found) for m in plan.deployed if (found := streams_of(m))]
+    written = [(m.spec.alias, m.streams) for m in plan.deployed if m.streams]
     if not written:
         yield asks
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from models.gateway_database import MAX_REPLICAS
 from models.gateway_streams import BUSY, Streams, replicas_for
 from stacks.commands import set_command
-from stacks.plan import Plan, PlannedModel, State, streams_of
+from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import Notice
 
 # Tokens a chunk that a remedy proposes: more at a time reads like stuttering, and saves little beside the requests.
@@ -16,7 +16,7 @@ _INTERVALS = (2, 4, 8, 16)
 
 def carries(plan: Plan) -> Iterator[Notice]:
     """Models that write more than the gateway hands on in time."""
-    up = [(m, found) for m in plan.models if m.state is State.UP and (found := streams_of(m))]
+    up = [(m, m.streams) for m in plan.models if m.state is State.UP and m.streams]
     replicas = plan.settings.platform.gateway.replicas
     if not up or _cores(up) <= replicas * BUSY:
         return
