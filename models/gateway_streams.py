@@ -22,7 +22,7 @@ LEAST_CPU = 0.25  # cores, for requests and what comes with them
 
 @dataclass(frozen=True)
 class Streams:
-    """What a model writes at its busiest, all replicas together."""
+    """What one replica of a model writes at its busiest."""
 
     tokens_per_s: float
     interval: int  # tokens a chunk

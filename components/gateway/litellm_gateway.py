@@ -64,6 +64,9 @@ PORT = 4000
 NEEDS = Needs(cpu=LEAST_CPU, gib=1.5, ephemeral_gib=1)
 _MIGRATION_S = 600  # LiteLLM's own limit for `prisma migrate deploy`
 _START_S = 300  # measured: 19 to 26 s on two cores; a quarter of a core takes ten times that
+# Servers of models close what is idle for 5 s (uvicorn's default, which is vLLM's too): a request that is sent on such
+# a connection while it closes is a 500, since nothing here tries twice. Well below, for an answer that arrives late.
+_IDLE_S = 2
 MASTER_SECRET, _SALT = "litellm-master-key", "litellm-salt-key"
 SECRET_KEY = "key"  # noqa: S105  a key in the Secret
 _STATE = "litellm-model-state"
@@ -243,7 +246,12 @@ class LiteLlmGateway(pulumi.ComponentResource):
                 secret_env("LITELLM_SALT_KEY", _SALT, SECRET_KEY),
                 secret_env("UPSTREAM_API_KEY", API_KEY_SECRET, API_KEY),
                 # The Job migrates; a proxy that did so too would race its twin.
-                *env(**_COMMON_ENV, DISABLE_SCHEMA_UPDATE="true", MODEL_STATE_FILE=f"{_STATE_PATH}/{_STATE_FILE}"),
+                *env(
+                    **_COMMON_ENV,
+                    DISABLE_SCHEMA_UPDATE="true",
+                    MODEL_STATE_FILE=f"{_STATE_PATH}/{_STATE_FILE}",
+                    AIOHTTP_KEEPALIVE_TIMEOUT=str(_IDLE_S),
+                ),
             ],
             ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
             resources=resources(args.needs),

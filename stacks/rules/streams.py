@@ -55,5 +55,6 @@ def _remedy(plan: Plan, up: list[tuple[PlannedModel, Streams]], most: PlannedMod
             break
     else:
         if larger and (fewer := replicas_for(cores(larger[-1]))) < more:
-            ways.append(f"{set_command(most.spec.alias, ('streamInterval',), larger[-1])} && {told(fewer)}")
+            # First: replicas are what is paid for.
+            ways.insert(0, f"{set_command(most.spec.alias, ('streamInterval',), larger[-1])} && {told(fewer)}")
     return "   # or: ".join(ways or [told(more)])

@@ -249,6 +249,12 @@ def gateway(image: str, replicas: int = 1, **state: object) -> Records:
     return recorded_alone(program)
 
 
+def test_no_idle_connection_is_kept_until_the_model_s_server_closes_it() -> None:
+    """Else a request meets the close and is a 500: uvicorn, and so vLLM, closes what is idle for 5 s."""
+    (proxy,) = recorded().pod("litellm").containers
+    assert 0 < int(env_of(proxy)["AIOHTTP_KEEPALIVE_TIMEOUT"]) < 4
+
+
 def test_another_image_is_another_migration_and_the_same_image_is_the_same() -> None:
     first, same, other = (migration(gateway(f"litellm:{tag}")).inputs["metadata"]["name"] for tag in ("1", "1", "2"))
     assert first == same != other

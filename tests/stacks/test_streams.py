@@ -58,6 +58,16 @@ def test_where_no_chunk_is_large_enough_more_replicas_are_the_way() -> None:
     assert told(follow(largest, remedy)) == []
 
 
+def test_of_larger_chunks_and_more_replicas_the_way_of_fewer_replicas_is_first() -> None:
+    """Many take a larger system pool, and more than the example's budget."""
+    config = with_values({"qwen-local:replicas": "1", "qwen-local:streamInterval": "1"})
+    ((_, remedy),) = told(config)
+    first, second = alternatives(remedy)
+    assert first.endswith(f"qwen-local:streamInterval 16 && {REPLICAS} 2")
+    assert second.startswith(REPLICAS)
+    assert told(follow(config, first)) == told(follow(config, second)) == []
+
+
 @pytest.mark.parametrize("values", [{}, {"coder-fim:tokensPerSecond": "18000"}, {"embeddings:replicas": "1"}])
 def test_what_is_off_or_writes_nothing_is_no_load(values: dict[str, str]) -> None:
     assert told(with_values(values)) == []
