@@ -127,17 +127,18 @@ VLLM_VERSIONS = (
 )
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
+    """A release as numbers that compare: "v0.11.1" is (0, 11, 1). Raises ValueError for what is none."""
     return tuple(int(part) for part in version.removeprefix("v").split("."))
 
 
 def vllm_version(version: str) -> VllmVersion:
     """The accounting of a release, "0.23.0" or "v0.23". Raises ValueError for anything else."""
     try:
-        release = _release(version)
+        found = release(version)
     except ValueError:
         raise ValueError(f"'{version}' is no vLLM version; give one like 0.23.0") from None
-    return next(v for v in VLLM_VERSIONS if release >= _release(v.name))
+    return next(v for v in VLLM_VERSIONS if found >= release(v.name))
 
 
 DEFAULT_VERSION = vllm_version("0.23.0")  # what the catalog's image pins
