@@ -22,9 +22,7 @@ from ops.fit.subject import Subject
 _TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
 
 
-def on_cpu(
-    args: argparse.Namespace, subject: Subject, host: float, parts: Mapping[str, float], context: int
-) -> Answer:
+def on_cpu(args: argparse.Namespace, subject: Subject, host: float, parts: Mapping[str, float], context: int) -> Answer:
     speed.refuse_on_cpu(args, command_line)
     fits, machine = place_on(args, host, list(SYSTEM_MACHINES.values()))
     fits = fits and machine is not None

@@ -173,7 +173,11 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
         command=command_line,
     )
     known = speed.of_entry(subject.throughput)
-    profiles = profiles_here(args.profiles, knobs.tensor_parallel, arch.heads, partial(command_line, args)) if args.profiles else []
+    profiles = (
+        profiles_here(args.profiles, knobs.tensor_parallel, arch.heads, partial(command_line, args))
+        if args.profiles
+        else []
+    )
     answer: dict[str, Json] = {
         "model": subject.name,
         "fits": fits,

@@ -52,7 +52,9 @@ def from_catalog(args: argparse.Namespace) -> Subject:
         _refuse_gguf(args, Path(args.alias))
         if args.alias.endswith(".json") or os.path.exists(args.alias):  # noqa: PTH110  Path's raises for a long name
             of_file = argparse.Namespace(**vars(args) | {"alias": None, "config": args.alias})
-            raise OpsError(f"{args.alias} is a path, and no model of the catalog is named so", command_line(of_file, {}))
+            raise OpsError(
+                f"{args.alias} is a path, and no model of the catalog is named so", command_line(of_file, {})
+            )
         near = nearest(args.alias, CATALOG) or next(iter(CATALOG))
         known = did_you_mean(args.alias, CATALOG)
         raise OpsError(f"no model '{args.alias}' in the catalog; {known}", f"ops fit {near}")
@@ -124,7 +126,8 @@ def _given_bytes(args: argparse.Namespace, arch: DecoderArchitecture | EncoderAr
         raise OpsError(
             f"--weights-bytes {size} is {size * 8 / arch.parameters:.2g} bits for each of {arch.parameters:,} "
             "parameters, and nobody stores them in so few",
-            f"{command_line(args, {'--weights-bytes': None})} --weights-bytes N   # in bytes, the sum of its weight files",
+            command_line(args, {"--weights-bytes": None})
+            + " --weights-bytes N   # in bytes, the sum of its weight files",
         )
     return size
 

@@ -94,7 +94,9 @@ def _remedy(plan: Plan, up: list[PlannedModel]) -> str:
 def _scaled(plan: Plan, up: list[PlannedModel], raised: Mapping[str, int]) -> str:
     """Fewer replicas of what writes most, until the most replicas of the gateway carry the rest."""
     scaled = {m.spec.alias: m.replicas for m in up}
-    dearest = sorted(up, key=lambda m: m.streams.at(raised.get(m.spec.alias, m.streams.interval)).cores if m.streams else 0.0)
+    dearest = sorted(
+        up, key=lambda m: m.streams.at(raised.get(m.spec.alias, m.streams.interval)).cores if m.streams else 0.0
+    )
     while dearest and _load(plan, up, raised, scaled)[0] > MAX_REPLICAS * BUSY:
         scaled[dearest[-1].spec.alias] -= 1
         if not scaled[dearest[-1].spec.alias]:

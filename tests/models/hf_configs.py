@@ -577,6 +577,7 @@ CONFIGS.update(
                 "deepstack_visual_indexes": [5, 11, 17],
             },
         },
+        "Qwen3-0.6B GPTQ": CONFIGS["Qwen3-0.6B"] | {"quantization_config": {"quant_method": "gptq", "bits": 4}},
         "Qwen3-235B-A22B-FP8": CONFIGS["Qwen3-30B-A3B-FP8"]
         | {
             "hidden_size": 4_096,

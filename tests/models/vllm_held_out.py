@@ -8,7 +8,18 @@ from __future__ import annotations
 from tests.models.vllm_log import AWQ, FP8, GPTQ, Log
 
 DENSE = (
-    Log("index 58028398527", "0.9.2", "Qwen3-8B", "A100-40GB", 39.49, 0.90, 18.69, 136_080, weights_gib=15.27),
+    Log(
+        "index 58028398527",
+        "0.9.2",
+        "Qwen3-8B",
+        "A100-40GB",
+        39.49,
+        0.90,
+        18.69,
+        136_080,
+        weights_gib=15.27,
+        trial=True,
+    ),
     Log(
         "index 34465769645",
         "0.15.1",
@@ -21,6 +32,7 @@ DENSE = (
         eager=True,
         batched=8192,
         weights_gib=14.99,
+        trial=True,
     ),
     Log(
         "index 10876549642",
@@ -37,6 +49,7 @@ DENSE = (
         batched=2048,
         dtype="float16",
         weights_gib=18.55,
+        trial=True,
     ),
     Log(
         "index 53041548781",
@@ -50,11 +63,12 @@ DENSE = (
         max_model_len=8192,
         tp=4,
         weights_gib=33.98,
+        trial=True,
     ),
     Log(
         "index 54187866445",
         "0.19.1",
-        "Qwen3-0.6B",
+        "Qwen3-0.6B GPTQ",
         "A100-40GB",
         39.49,
         0.90,
@@ -65,6 +79,7 @@ DENSE = (
         batched=8192,
         weights_gib=0.52,
         note="total derived from the logged utilization that the graph estimate is worth",
+        trial=True,
     ),
     Log(
         "index 67250026867",
@@ -82,6 +97,7 @@ DENSE = (
         eager=True,
         dtype="float16",
         weights_gib=5.71,
+        trial=True,
     ),
     Log(
         "index 62752965317",
@@ -96,6 +112,7 @@ DENSE = (
         batched=8192,
         weights_gib=14.37,
         note="total derived from the logged utilization that the graph estimate is worth",
+        trial=True,
     ),
     Log(
         "index 54570340937",
@@ -108,6 +125,7 @@ DENSE = (
         83_376,
         max_model_len=2048,
         weights_gib=14.29,
+        note="what is beside torch without profiled graphs was read off it",
     ),
     Log(
         "index 54570340937",
@@ -119,12 +137,13 @@ DENSE = (
         18.08,
         1_579_808,
         max_model_len=2048,
+        note="what is beside torch without profiled graphs was read off it",
     ),
     Log(
         "index 69421856836, second start",
         "0.26.0",
         "Qwen2.5-0.5B",
-        "RTX A4000",
+        "16 GB card",
         15.55,
         0.90,
         11.94,
@@ -133,10 +152,11 @@ DENSE = (
         batched=32_768,
         dtype="float16",
         note="a card of 16 GB and compute capability 8.6",
+        trial=True,
     ),
     Log(
         "index 57905766703",
-        "0.27",
+        "0.27.1",
         "Qwen3-32B",
         "RTX PRO 6000",
         95.01,
@@ -146,11 +166,11 @@ DENSE = (
         max_model_len=32_768,
         tp=2,
         weights_gib=30.59,
-        note="version by its line numbers",
+        trial=True,
     ),
     Log(
         "index 57905766703",
-        "0.27",
+        "0.27.1",
         "Qwen3-32B",
         "RTX PRO 6000",
         95.01,
@@ -160,33 +180,7 @@ DENSE = (
         max_model_len=32_768,
         weights_gib=61.03,
         starts=False,
-        note="version by its line numbers",
-    ),
-    Log(
-        "index 61464053627",
-        "0.27.1",
-        "Qwen3-8B",
-        "RTX 4090",
-        23.99,
-        0.90,
-        None,
-        90_080,
-        quantization=FP8,
-        max_model_len=2048,
-        note="under WSL, 1.5 GiB of it Windows's",
-    ),
-    Log(
-        "index 61464053627",
-        "0.27.1",
-        "Qwen3-14B",
-        "RTX 4090",
-        23.99,
-        0.90,
-        None,
-        29_248,
-        quantization=FP8,
-        max_model_len=8192,
-        note="under WSL, 1.5 GiB of it Windows's",
+        trial=True,
     ),
     Log(
         "index 33295060080",
@@ -198,6 +192,7 @@ DENSE = (
         None,
         1_606_496,
         note="an RTX 4090 D; version by its line numbers",
+        trial=True,
     ),
 )
 
@@ -215,6 +210,7 @@ OTHERS = (
         max_model_len=32_768,
         tp=2,
         note="experts parallel",
+        trial=True,
     ),
     Log(
         "index 57923772900",
@@ -230,6 +226,7 @@ OTHERS = (
         seqs=32,
         tp=4,
         weights_gib=55.19,
+        trial=True,
     ),
     Log(
         "index 7292846353",
@@ -242,6 +239,7 @@ OTHERS = (
         973_760,
         tp=2,
         weights_gib=74.28,
+        trial=True,
     ),
     Log(
         "index 67592774702",
@@ -255,8 +253,21 @@ OTHERS = (
         max_model_len=8192,
         weights_gib=58.23,
         note="total of that card, not logged",
+        trial=True,
     ),
-    Log("index 71589812318", "0.9.2", "Qwen2.5-VL-7B", "L4", 22.03, 0.90, 10.04, 375_968, max_model_len=8192, tp=2),
+    Log(
+        "index 71589812318",
+        "0.9.2",
+        "Qwen2.5-VL-7B",
+        "L4",
+        22.03,
+        0.90,
+        10.04,
+        375_968,
+        max_model_len=8192,
+        tp=2,
+        trial=True,
+    ),
     Log(
         "index 38879334099",
         "0.11.0",
@@ -270,6 +281,7 @@ OTHERS = (
         seqs=128,
         batched=2048,
         weights_gib=7.155,
+        trial=True,
     ),
     Log(
         "index 67319049985",
@@ -284,5 +296,6 @@ OTHERS = (
         max_model_len=4096,
         eager=True,
         weights_gib=30.99,
+        trial=True,
     ),
 )

@@ -22,6 +22,7 @@ from models.memory.versions import vllm_version
 from models.memory.vllm import GpuFit, default_knobs, gpu_fit
 from models.weights import DecoderArchitecture
 from tests.models.hf_configs import CONFIGS
+from tests.models.vllm_held_out import DENSE
 from tests.models.vllm_log import AWQ, BNB, FP8, GPTQ, NONE, Log
 from tests.models.vllm_new_logs import NEW_LOGS
 
@@ -172,7 +173,7 @@ LOGS = (
     Log("index 62071304591", "0.21.0", "Qwen2.5-14B", "H100", 79.18, 0.90, 41.43, 226240, max_model_len=4096, seqs=256),
     Log(
         "index 66305487638",
-        "0.26",
+        "0.29",
         "Qwen3-8B",
         "L4",
         22.03,
@@ -180,12 +181,12 @@ LOGS = (
         3.14,
         22880,
         max_model_len=8192,
-        batched=8192,
-        note="on GKE; version and batched tokens not logged: wording of 0.26 or later, and only 8,192 fit both rows",
+        weights_gib=15.27,
+        note="on GKE; version not logged: wording of 0.26 or later, and with the defaults of 0.29 both rows agree",
     ),
     Log(
         "index 66305487638",
-        "0.26",
+        "0.29",
         "Qwen3-8B",
         "L4",
         22.03,
@@ -194,8 +195,8 @@ LOGS = (
         67424,
         quantization=FP8,
         max_model_len=8192,
-        batched=8192,
-        note="on GKE, quantised while loading; version and batched tokens as above",
+        weights_gib=9.06,
+        note="on GKE, quantised while loading; version as above",
     ),
     Log(
         "index 69428649752",
@@ -218,6 +219,7 @@ LOGS = (
     Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 553_216, quantization=FP8),
     Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 611_248, quantization=GPTQ),
     Log("index 7256429456", "0.11.2", "Qwen2.5-1.5B", "16 GB card", 15.59, 0.60, 5.03, 188512, trial=True),
+    *DENSE,
 )
 
 
@@ -243,7 +245,14 @@ def capability(log: Log) -> tuple[int, int]:
     )
 
 
-_OTHER = {"rtxpro6000": (12, 0), "rtx5070ti": (12, 0), "rtx2060": (7, 5), "h20": (9, 0), "a10": (8, 6)}
+_OTHER = {
+    "rtxpro6000": (12, 0),
+    "rtx5070ti": (12, 0),
+    "rtx2060": (7, 5),
+    "h20": (9, 0),
+    "a10": (8, 6),
+    "16gbcard": (8, 6),
+}
 
 
 def predict(log: Log) -> GpuFit:
