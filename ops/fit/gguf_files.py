@@ -21,7 +21,7 @@ def model_files(path: Path) -> list[Path]:
             names = sorted(path.iterdir())
             if any(name.suffix in (".safetensors", ".bin", ".pt") for name in names):
                 return []
-            return min(_models(names), key=_size, default=[])
+            return min(_models(names), key=_size, default=list[Path]())
         with path.open("rb") as file:
             return [path] if file.read(len(_MAGIC)) == _MAGIC else []
     except OSError:
