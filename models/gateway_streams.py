@@ -53,10 +53,10 @@ def replicas_for(cores: float) -> int:
     return max(1, math.ceil(cores / BUSY - 1e-9))
 
 
-def proxy_cpu(streams: Iterable[Streams], slots: int, replicas: int) -> float:
+def proxy_cpu(streams: Iterable[Streams], gpus: int, replicas: int) -> float:
     """Cores that a pod of the gateway asks for, in tenths above the least, at most what it can carry streams with.
 
-    `streams` are those of each model that may be up, and `slots` is how many of them may be at once.
+    `streams` are those of each model that may be up, and `gpus` is how many of them may write at full speed at once.
     """
-    dearest = sorted((each.cores for each in streams), reverse=True)[:slots]
+    dearest = sorted((each.cores for each in streams), reverse=True)[:gpus]
     return min(BUSY, max(LEAST_CPU, math.ceil(sum(dearest) / replicas * 10 - 1e-9) / 10))

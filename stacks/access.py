@@ -246,17 +246,27 @@ def _ways(plan: Plan, alias: str, name: str) -> tuple[_List, ...]:
 
 
 def _rates(plan: Plan) -> Iterator[Notice]:
+    """What rates let through where several replicas count: to know, since fewer replicas may carry too little."""
     platform, project = plan.settings.platform, plan.settings.project
-    if platform.gateway.replicas == 1:
+    count = platform.gateway.replicas
+    if count == 1:
         return
-    for section, entries in _sections(platform).items():
-        for alias, entry in entries.items():
-            if entry.requests_per_minute or entry.tokens_per_minute:
-                yield Notice(
-                    f"{project}:{section}.{alias} has a rate, and each of {platform.gateway.replicas} gateways counts "
-                    "for itself: together they let that many times as much through",
-                    set_command(project, ("gateway", "replicas"), 1),
-                )
+    effective = [
+        f"{project}:{section}.{alias} up to {count * rate:,} {what}"
+        for section, entries in _sections(platform).items()
+        for alias, entry in entries.items()
+        for rate, what in ((entry.requests_per_minute, "requests"), (entry.tokens_per_minute, "tokens"))
+        if rate
+    ]
+    if effective:
+        yield Notice(
+            f"each of {count} gateways counts rates for itself, so a minute lets through {', '.join(effective)}: set "
+            f"a rate to a {_ordinal(count)} of what all of them may let through"
+        )
+
+
+def _ordinal(count: int) -> str:
+    return {2: "half", 3: "third"}.get(count, f"{count}th")
 
 
 def _listed_in_vain(plan: Plan) -> Iterator[_Missing]:

@@ -190,12 +190,12 @@ def _gpu_machine(settings: Settings, models: tuple[PlannedModel, ...]) -> Choice
 def gateway_needs(settings: Settings, models: tuple[PlannedModel, ...]) -> Needs:
     """Requests of a replica of the gateway, by what the enabled models write that the GPUs hold at once.
 
-    By enabled and not by up: a model that is scaled does not roll the gateway.
+    By enabled and not by up: a model that is scaled does not roll the gateway. Those that share a GPU take turns.
     """
     platform = settings.platform
     written = [m.streams for m in models if m.state in (State.UP, State.OFF) and m.streams]
-    slots = max(1, platform.gpu_quota * platform.gpu_sharing_clients)
-    return replace(litellm_gateway.NEEDS, cpu=proxy_cpu(written, slots, platform.gateway.replicas))
+    cpu = proxy_cpu(written, max(1, platform.gpu_quota), platform.gateway.replicas)
+    return replace(litellm_gateway.NEEDS, cpu=cpu)
 
 
 def system_needs(settings: Settings, models: tuple[PlannedModel, ...], *, all_on: bool) -> list[tuple[str, Needs]]:

@@ -129,6 +129,11 @@ class Engine(Spec, ABC):
         """Tokens in a chunk of a stream."""
         return 1
 
+    @property
+    def most_tokens_a_chunk(self) -> int:
+        """As many as config may ask for."""
+        return 1
+
     def claim_gib(self, spec: ModelSpec) -> int:
         """Size of the claim that holds its weights, whole GiB; 0 where nothing is stored on one."""
         return disk_gib(spec.weights.bytes_on_disk) if spec.weights else 0

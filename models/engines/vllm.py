@@ -13,7 +13,7 @@ from models.facts import Image, Throughput
 from models.machines import GPUS
 from models.memory.host import HostMemory, vllm_host_memory
 from models.memory.remedies import Remedy, remedies
-from models.memory.versions import VllmVersion, vllm_version
+from models.memory.versions import VllmVersion, release, vllm_version
 from models.memory.vllm import GpuFit, Knobs, Speculation, gpu_fit
 from models.needs import LOGS_GIB, TMP_GIB, Needs
 from models.throughput import RATES, Machine, Work, assumed, most_streams, speed, usual, work
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Tokenising and scheduling want two cores beside the GPU; more is used where it is free.
 _CPU = 2.0
 HOME_GIB = 4  # Triton and FlashInfer kernels, usage files
+_MOST_A_CHUNK = 256
+_STREAM_INTERVAL_SINCE = "0.11.1"  # the release whose arguments first have --stream-interval; 0.11.0 has not
 
 
 class VllmEngine(Engine):
@@ -55,9 +57,9 @@ class VllmEngine(Engine):
     # Of components/serving/files, mounted: the parser of that name where vLLM has none, and how the model is asked.
     tool_parser_plugin: str | None = Field(default=None, pattern=r"^\w+\.py$")
     chat_template: str | None = Field(default=None, pattern=r"^\w+\.jinja$")
-    # Tokens a chunk of a stream, after the first token, which comes at once; releases before late 2025 do not know it.
-    # The gateway works by the chunk (models/gateway_streams.py), and so many tokens is what a client sees at a time.
-    stream_interval: int = Field(default=1, ge=1, le=256)
+    # Tokens a chunk of a stream, after the first token, which comes at once. The gateway works by the chunk
+    # (models/gateway_streams.py), and so many tokens is what a client sees at a time.
+    stream_interval: int = Field(default=1, ge=1, le=_MOST_A_CHUNK)
     prefix_caching: bool = True
     eager: bool = False  # no CUDA graphs: slower, frees their reserve
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"  # FP8 holds twice the tokens, less exactly
@@ -78,6 +80,14 @@ class VllmEngine(Engine):
     @property
     def tokens_a_chunk(self) -> int:
         return self.stream_interval
+
+    @property
+    def most_tokens_a_chunk(self) -> int:
+        try:
+            known = release(self._release) >= release(_STREAM_INTERVAL_SINCE)
+        except ValueError:  # no release: refused for what it is, where memory is judged
+            known = True
+        return _MOST_A_CHUNK if known else 1
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -141,6 +151,12 @@ class VllmEngine(Engine):
                 ({"maxModelLen": str(arch.max_positions)},),
             )
             return
+        if self.stream_interval > self.most_tokens_a_chunk:
+            yield Refusal(
+                f"{spec.alias}:streamInterval is {self.stream_interval}, and vLLM {self._release} does not know "
+                f"--stream-interval, which is of {_STREAM_INTERVAL_SINCE}, so it refuses to start",
+                ({"streamInterval": "1"},),
+            )
         if self.max_num_batched_tokens < self.max_num_seqs:
             seqs, tokens = self.max_num_seqs, self.max_num_batched_tokens
             yield Refusal(

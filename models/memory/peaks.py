@@ -52,9 +52,18 @@ def sampler_peak_gib(arch: DecoderArchitecture, knobs: Knobs, bytes_each: float)
     return rows * arch.vocab * bytes_each / GIB
 
 
-def profiled_sampler_bytes(arch: DecoderArchitecture, quantization: Quantization, version: VllmVersion) -> float:
+def on_second_runner(arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion) -> bool:
+    """Whether these flags run on the second model runner."""
+    ngrams = knobs.speculation is not None and knobs.speculation.method == "ngram"
+    return version.second_runner(arch, quantization, ngrams=ngrams)
+
+
+def profiled_sampler_bytes(
+    arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion
+) -> float:
     """Bytes per sequence and vocabulary entry that the profiling run sees."""
-    return version.profiled_bytes if version.second_runner(arch, quantization) else version.sampler_bytes
+    second = on_second_runner(arch, knobs, quantization, version)
+    return version.profiled_bytes if second else version.sampler_bytes
 
 
 def _item_tokens(tower: Tower, arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.memory.peaks import sampler_peak_gib
+from models.memory.peaks import on_second_runner, sampler_peak_gib
 from models.memory.versions import VllmVersion
 from models.weights import DecoderArchitecture, Quantization
 
@@ -31,7 +31,7 @@ _UNCOUNTED_GRAPHS, _UNCOUNTED_PARALLEL_GRAPHS = 1.3, 1.7
 _LOST, _LOST_SORTING = 0.2, 0.15
 _SORTING_BYTES = 30  # from here on a sampling step sorts
 # The second runner's first real steps filter, which its profiling run does not: bf16 and fp32 logits, masked ones and
-# probabilities come on top. A study of one L4 allows 20 B, another start with 14 B lived.
+# probabilities come on top of what it profiles. A study of one L4 allows 20 B, another start with 14 B lived.
 _SECOND_BYTES = 14
 
 
@@ -88,14 +88,14 @@ def startup(
 
     `activation_gib` is the decoder's peak, `reserved_gib` that of the profiling run, which an encoder may have set.
     """
-    second = version.second_runner(arch, quantization)
+    second = on_second_runner(arch, knobs, quantization, version)
     counted = version.counts_graphs and (not second or version.counts_second_graphs)
     uncounted = _UNCOUNTED_GRAPHS if knobs.tensor_parallel == 1 else _UNCOUNTED_PARALLEL_GRAPHS
     share = _MISSED_GRAPHS if counted else uncounted
     sampler = 0.0
     if version.warms_sampler:
         if second:
-            sampler = sampler_peak_gib(arch, knobs, _SECOND_BYTES)
+            sampler = max(sampler_peak_gib(arch, knobs, version.profiled_bytes + _SECOND_BYTES) - activation_gib, 0)
         else:
             peak = sampler_peak_gib(arch, knobs, version.sampler_bytes)
             lost = _LOST_SORTING if version.sampler_bytes >= _SORTING_BYTES else _LOST

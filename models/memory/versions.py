@@ -18,7 +18,7 @@ class VllmVersion:
     name: str  # first version of the range
     utilization: float  # default of --gpu-memory-utilization
     sampler_bytes: float  # peak of one sampling step, bytes per sequence and vocabulary entry
-    non_torch_gib: float  # CUDA libraries, NCCL, persistent buffers: what the budget pays beside weights
+    non_torch_gib: float  # CUDA libraries, persistent buffers: what the budget pays beside weights
     counts_graphs: bool  # whether the CUDA-graph estimate is taken off the KV cache
     batched_tokens: int | None  # default of --max-num-batched-tokens under 70 GiB; None: the whole context
     seqs: int = 256  # default of --max-num-seqs under 70 GiB
@@ -36,6 +36,11 @@ class VllmVersion:
     # As sampler_bytes, of the second runner's profiling run: logits in two precisions, and the counts of its penalties.
     profiled_bytes: float = 10
     counts_second_graphs: bool = False  # whether the second runner estimates its graphs
+    second_guesses_ngrams: bool = False  # else the first runner takes what guesses by n-grams
+    # As non_torch_gib: what the first runner's estimate of its graphs leaves behind, and kernels of experts.
+    estimated_graphs_gib: float = 0
+    experts_gib: float = 0
+    huge_batch: bool = False  # 16384 tokens by default on GPUs of 160 GiB
     marlin_on_turing: bool = True  # FP8 and NVFP4 weights run on cards below 8.0
     dense_captures: bool = False  # batch sizes are captured in steps of 8 up to 512
     modalities: int = 1  # kinds of items that the profiling run encodes: later only the one of the most tokens
@@ -48,8 +53,10 @@ class VllmVersion:
     raises_batch: bool = False  # to such an item, where --max-num-batched-tokens is not given (vllm PR#43051)
     flashinfer_workspace: bool = True  # cards without FlashAttention take FlashInfer
 
-    def second_runner(self, arch: DecoderArchitecture, quantization: Quantization) -> bool:
-        """Whether a model runs on the second model runner ("Model Runner V2")."""
+    def second_runner(self, arch: DecoderArchitecture, quantization: Quantization, *, ngrams: bool = False) -> bool:
+        """Whether a model runs on the second model runner ("Model Runner V2"); `ngrams` guess ahead."""
+        if ngrams and not self.second_guesses_ngrams:
+            return False
         match self.runner:
             case "v1":
                 return False
@@ -110,34 +117,39 @@ _V0_10 = replace(_V0_9, name="0.10", hybrid_cache=True)
 _V0_11 = replace(_V0_10, name="0.11", full_graphs=True, video_frames=14, image_beside_video=False)
 _V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
 _V0_13 = replace(_V0_12, name="0.13", dense_captures=False, announces_video=False)
-_V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.45, state_kernels_gib=3.4)
+_V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.30, experts_gib=0.40, state_kernels_gib=3.4)
 _V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
 _V0_20 = replace(_V0_19, name="0.20", counts_graphs=True, refuses_sequences=True, refuses_parts=True)
-_V0_21 = replace(_V0_20, name="0.21", utilization=0.92, non_torch_gib=0.65, tokens_by_context=True, state_kernels_gib=0)
+_V0_21 = replace(
+    _V0_20, name="0.21", utilization=0.92, estimated_graphs_gib=0.35, tokens_by_context=True, state_kernels_gib=0
+)
 _V0_22 = replace(_V0_21, name="0.22", runner="some", raises_batch=True)
 _V0_23 = replace(_V0_22, name="0.23")
-_V0_24 = replace(_V0_23, name="0.24")
-_V0_26 = replace(_V0_24, name="0.26", runner="dense", caches_states=True)
-_V0_27 = replace(_V0_26, name="0.27", batches_in_flight=2)
-_V0_29 = replace(_V0_27, name="0.29", runner="v2", counts_second_graphs=True)
+_V0_24 = replace(_V0_23, name="0.24", estimated_graphs_gib=0)
+_V0_25 = replace(_V0_24, name="0.25", runner="dense")
+_V0_27 = replace(_V0_25, name="0.27", batches_in_flight=2)
+_V0_28 = replace(_V0_27, name="0.28", caches_states=True, huge_batch=True)
+_V0_29 = replace(_V0_28, name="0.29", runner="v2", counts_second_graphs=True)
+_V0_30 = replace(_V0_29, name="0.30", second_guesses_ngrams=True)
 # Newest first.
 VLLM_VERSIONS = (
-    *(_V0_29, _V0_27, _V0_26, _V0_24, _V0_23, _V0_22, _V0_21, _V0_20, _V0_19, _V0_18),
+    *(_V0_30, _V0_29, _V0_28, _V0_27, _V0_25, _V0_24, _V0_23, _V0_22, _V0_21, _V0_20, _V0_19, _V0_18),
     *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8_5, _V0_8_4, _V0_8, _V0_6, _V0),
 )
 
 
-def _release(version: str) -> tuple[int, ...]:
+def release(version: str) -> tuple[int, ...]:
+    """A release as numbers that compare: "v0.11.1" is (0, 11, 1). Raises ValueError for what is none."""
     return tuple(int(part) for part in version.removeprefix("v").split("."))
 
 
 def vllm_version(version: str) -> VllmVersion:
     """The accounting of a release, "0.23.0" or "v0.23". Raises ValueError for anything else."""
     try:
-        release = _release(version)
+        found = release(version)
     except ValueError:
         raise ValueError(f"'{version}' is no vLLM version; give one like 0.23.0") from None
-    return next(v for v in VLLM_VERSIONS if release >= _release(v.name))
+    return next(v for v in VLLM_VERSIONS if found >= release(v.name))
 
 
 DEFAULT_VERSION = vllm_version("0.23.0")  # what the catalog's image pins

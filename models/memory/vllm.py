@@ -17,6 +17,7 @@ from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_toke
 from models.memory.peaks import (
     contexts_of_items,
     forward_peak_gib,
+    on_second_runner,
     profiled_sampler_bytes,
     sampler_peak_gib,
     tower_output_gib,
@@ -32,6 +33,7 @@ _WHOLE_CONTEXT_LIMIT = 32_768
 CHUNK = 2048
 _LARGE_GPU_GIB = 70  # get_batch_defaults: from here on (A100 excepted) the defaults of an H100
 _LARGE_GPU_SEQS, _LARGE_GPU_TOKENS = 1024, 8192
+_HUGE_GPU_GIB, _HUGE_GPU_TOKENS = 160, 16_384
 _SEQS = 256
 
 # Bytes of an element of the KV cache, by --kv-cache-dtype; "auto" is the model's own, which is half precision.
@@ -99,7 +101,8 @@ def default_knobs(
         tokens = CHUNK if context > _WHOLE_CONTEXT_LIMIT else max(context, CHUNK)
         seqs = _SEQS
     else:
-        tokens = max(tokens, _LARGE_GPU_TOKENS) if big else tokens
+        most = _HUGE_GPU_TOKENS if version.huge_batch and gpu_gib >= _HUGE_GPU_GIB else _LARGE_GPU_TOKENS
+        tokens = max(tokens, most) if big else tokens
         seqs = _LARGE_GPU_SEQS if big else version.seqs
     if tower is not None and version.raises_batch:
         tokens = max(tokens, tower.whole)
@@ -121,7 +124,7 @@ _LEAST_STATE_GRAPHS_GIB = 0.35
 # NCCL and custom all-reduce: cards on PCIe against NVLink machines.
 _TP_GIB, _TP_NVLINK_GIB = 0.2, 0.9
 _NAMED_GIB = 0.5  # of an encoder's peak: from here on a refusal names it
-_BLACKWELL_CONSUMER = 12  # compute capability of RTX 50 and RTX PRO cards
+_BLACKWELL_CONSUMER = 12  # compute capability of RTX 50 and RTX PRO cards, which have no NVLink
 # Kept back from the verdict, never from the estimate: what versions differ in beyond the logs (docs/memory.md).
 _VERDICT_GIB = 0.25
 
@@ -241,13 +244,16 @@ def gpu_fit(
     budget = gpu_gib * knobs.utilization
     weights = gpu_weights_gib(arch, quantization, weights_bytes, dtype=dtype, tensor_parallel=tp)
     weights += lora_gib(arch, knobs) + draft_gib(arch, knobs, quantization)
-    communicators = 0.0 if tp == 1 else _TP_NVLINK_GIB if gpu_gib >= _LARGE_GPU_GIB else _TP_GIB
-    kernels = version.state_kernels_gib if arch.states and capability and capability[0] == _BLACKWELL_CONSUMER else 0
+    on_pcie = capability is not None and capability[0] == _BLACKWELL_CONSUMER
+    communicators = 0.0 if tp == 1 else _TP_NVLINK_GIB if gpu_gib >= _LARGE_GPU_GIB and not on_pcie else _TP_GIB
+    kernels = version.state_kernels_gib if arch.states and on_pcie else 0
+    second = on_second_runner(arch, knobs, quantization, version)
+    kernels += version.experts_gib if arch.experts else 0
+    kernels += 0 if second or knobs.eager else version.estimated_graphs_gib
     non_torch = version.non_torch_gib + communicators + kernels
     activation = activation_gib(arch, knobs, quantization, version)
     decoder_peak = decoder_peak_gib(arch, knobs, quantization, version)
     captured = cuda_graph_gib(arch, knobs, version)
-    second = version.second_runner(arch, quantization)
     graphs = captured if version.counts_graphs and (not second or version.counts_second_graphs) else 0.0
     kv = budget - weights - non_torch - activation - graphs
     layout = kv_layout(arch, knobs, version)
@@ -340,7 +346,7 @@ def decoder_peak_gib(
     arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion = DEFAULT_VERSION
 ) -> float:
     """The higher of the profiling run's peaks without an encoder: forward pass and sampler."""
-    sampler = sampler_peak_gib(arch, knobs, profiled_sampler_bytes(arch, quantization, version))
+    sampler = sampler_peak_gib(arch, knobs, profiled_sampler_bytes(arch, knobs, quantization, version))
     return max(forward_peak_gib(arch, knobs, quantization), sampler)
 
 

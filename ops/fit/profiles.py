@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,13 +109,26 @@ def _profile(cells: Mapping[str, str]) -> Profile | None:
     )
 
 
-def profiles_here(path: Path, gpus: int) -> list[Profile]:
-    """The rows of G2 machines with so many GPUs, fastest first. Raises OpsError where there is none."""
+def profiles_here(
+    path: Path, gpus: int, heads: int, command: Callable[[Mapping[str, str | None]], str]
+) -> list[Profile]:
+    """The rows of G2 machines with so many GPUs, fastest first. Raises OpsError where there is none.
+
+    `command` is this command with other flags: to ask of as many GPUs as there are rows of, if the attention heads
+    divide among them, or without the file.
+    """
     found = read_profiles(path)
     here = [p for p in found if p.machine in G2_MACHINES and G2_MACHINES[p.machine].gpus == gpus]
+    if not found:
+        raise OpsError(f"{path} has no row with figures", _REMEDY)
     if not here:
-        machines = ", ".join(dict.fromkeys(p.machine for p in found)) or "no row with figures"
-        raise OpsError(f"{path} has no figures of a machine with {gpus} x L4, only of: {machines}", _REMEDY)
+        machines = ", ".join(dict.fromkeys(p.machine for p in found))
+        counts = {G2_MACHINES[p.machine].gpus for p in found if p.machine in G2_MACHINES}
+        others = sorted(n for n in counts if heads % n == 0)
+        raise OpsError(
+            f"{path} has no figures of a machine with {gpus} x L4, only of: {machines}",
+            command({"--tensor-parallel": str(others[0]), "--machine": None} if others else {"--profiles": None}),
+        )
     return sorted(here, key=lambda p: p.written_per_s, reverse=True)
 
 

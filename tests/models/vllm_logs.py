@@ -22,6 +22,7 @@ from models.memory.versions import vllm_version
 from models.memory.vllm import GpuFit, default_knobs, gpu_fit
 from models.weights import DecoderArchitecture
 from tests.models.hf_configs import CONFIGS
+from tests.models.vllm_held_out import DENSE
 from tests.models.vllm_log import AWQ, BNB, FP8, GPTQ, NONE, Log
 from tests.models.vllm_new_logs import NEW_LOGS
 
@@ -57,6 +58,7 @@ ARCHITECTURES = {
     "CodeLlama-13b": _arch(13016, 40, 40, 40, 128, 5120, 13824, 32016, 16384, "llama"),
     "Llama-2-7b": _arch(6738.4, 32, 32, 32, 128, 4096, 11008, 32000, 4096, "llama"),
     "Llama-3-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 8192, "llama"),
+    "Llama-3-70B": _arch(70553.7, 80, 64, 8, 128, 8192, 28672, 128256, 8192, "llama"),
     "Llama-3.1-8B": _arch(8030.3, 32, 32, 8, 128, 4096, 14336, 128256, 131072, "llama"),
     "Phi-4": _arch(14659.5, 40, 40, 10, 128, 5120, 17920, 100352, 16384, "phi3"),
     "Qwen2.5-0.5B": _arch(494.0, 24, 14, 2, 64, 896, 4864, 151936, 32768, "qwen2"),
@@ -66,6 +68,7 @@ ARCHITECTURES = {
     "R1-Distill-Qwen-7B": _arch(7615.6, 28, 28, 4, 128, 3584, 18944, 152064, 131072, "qwen2"),
     "Qwen2.5-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 32768, "qwen2"),
     "R1-Distill-Qwen-14B": _arch(14770.0, 48, 40, 8, 128, 5120, 13824, 152064, 131072, "qwen2"),
+    "Qwen2.5-72B": _arch(72706.2, 80, 64, 8, 128, 8192, 29568, 152064, 32768, "qwen2"),
     "R1-Distill-Qwen-32B": _arch(32763.9, 64, 40, 8, 128, 5120, 27648, 152064, 131072, "qwen2"),
     "Qwen3-4B": _arch(4022.5, 36, 32, 8, 128, 2560, 9728, 151936, 40960, "qwen3"),
     "Qwen3-8B": _arch(8190.7, 36, 32, 8, 128, 4096, 12288, 151936, 40960, "qwen3"),
@@ -170,7 +173,7 @@ LOGS = (
     Log("index 62071304591", "0.21.0", "Qwen2.5-14B", "H100", 79.18, 0.90, 41.43, 226240, max_model_len=4096, seqs=256),
     Log(
         "index 66305487638",
-        "0.26",
+        "0.29",
         "Qwen3-8B",
         "L4",
         22.03,
@@ -178,12 +181,12 @@ LOGS = (
         3.14,
         22880,
         max_model_len=8192,
-        batched=8192,
-        note="on GKE; version and batched tokens not logged: wording of 0.26 or later, and only 8,192 fit both rows",
+        weights_gib=15.27,
+        note="on GKE; version not logged: wording of 0.26 or later, and with the defaults of 0.29 both rows agree",
     ),
     Log(
         "index 66305487638",
-        "0.26",
+        "0.29",
         "Qwen3-8B",
         "L4",
         22.03,
@@ -192,8 +195,8 @@ LOGS = (
         67424,
         quantization=FP8,
         max_model_len=8192,
-        batched=8192,
-        note="on GKE, quantised while loading; version and batched tokens as above",
+        weights_gib=9.06,
+        note="on GKE, quantised while loading; version as above",
     ),
     Log(
         "index 69428649752",
@@ -216,6 +219,7 @@ LOGS = (
     Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 553_216, quantization=FP8),
     Log("index 59762440098", "0.8.5", "Qwen2.5-7B", "L40S", 44.39, 0.90, None, 611_248, quantization=GPTQ),
     Log("index 7256429456", "0.11.2", "Qwen2.5-1.5B", "16 GB card", 15.59, 0.60, 5.03, 188512, trial=True),
+    *DENSE,
 )
 
 
@@ -241,7 +245,14 @@ def capability(log: Log) -> tuple[int, int]:
     )
 
 
-_OTHER = {"rtxpro6000": (12, 0), "rtx5070ti": (12, 0), "rtx2060": (7, 5), "h20": (9, 0), "a10": (8, 6)}
+_OTHER = {
+    "rtxpro6000": (12, 0),
+    "rtx5070ti": (12, 0),
+    "rtx2060": (7, 5),
+    "h20": (9, 0),
+    "a10": (8, 6),
+    "16gbcard": (8, 6),
+}
 
 
 def predict(log: Log) -> GpuFit:

@@ -5,6 +5,7 @@ Read as those of `vllm_logs.py`.
 
 from __future__ import annotations
 
+from tests.models.vllm_held_out import OTHERS
 from tests.models.vllm_log import BNB, FP8, NVFP4, Log
 
 # Mixtures of experts, sliding windows, layers with a state, images, adapters: read for this model, `trial` rows when it
@@ -328,6 +329,7 @@ NEW_LOGS = (
         trial=True,
         note="0.10.0 on the engine of 0.7",
     ),
+    *OTHERS,
 )
 
 

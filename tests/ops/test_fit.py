@@ -7,11 +7,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from models.catalog import CATALOG
+from models.engines.llama_cpp import LlamaCppEngine
+from models.facts import GIB
+from models.spec import ModelSpec
 from ops.cli import main
+from tests.gguf_entries import SPEC
 from tests.models.hf_configs import CONFIGS
 
 QWEN_32B: dict[str, Any] = {
@@ -569,3 +574,71 @@ def test_flags_of_the_cache_of_adapters_and_of_guesses_change_the_answer(
     assert "--speculative-method ngram" in capsys.readouterr().err
     assert run("coder-chat", "--speculative-method", "draft") == 2
     assert "--draft-config FILE" in capsys.readouterr().err
+
+
+# --- GGUF ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gguf_entry(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(cast("dict[str, ModelSpec]", CATALOG), SPEC.alias, SPEC)
+    return SPEC.alias
+
+
+def test_a_gguf_entry_is_judged_at_each_of_its_levels_and_refused_at_another_with_those(
+    capsys: pytest.CaptureFixture[str], gguf_entry: str
+) -> None:
+    engine = LlamaCppEngine.of(SPEC)
+    for file in engine.files:
+        _, found = answer(capsys, gguf_entry, "--quantization", file.quantization)
+        assert found["weights_gib"] == round(file.bytes_on_disk / GIB, 2)
+    assert run(gguf_entry, "--quantization", "Q3_K_S") == 2
+    told = capsys.readouterr().err
+    assert all(file.quantization in told for file in engine.files)
+    assert f"ops fit {gguf_entry} --quantization {engine.files[0].quantization}" in told
+
+
+@pytest.mark.parametrize("words", [("coder-chat", "--quantization", "Q8_0"), ("coder-chat", "--quantization", "aqw")])
+def test_a_quantization_that_is_none_is_refused_with_a_command(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert run(*words) == 2
+    told = capsys.readouterr().err
+    assert "remedy: ops fit coder-chat" in " ".join(told.split())
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("flag", [(), ("--config",)])
+def test_a_gguf_file_is_called_one_and_its_remedy_is_judged(
+    capsys: pytest.CaptureFixture[str],
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flag: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(config.parent)
+    file = Path("folder/model-Q4_K_M.gguf")
+    file.parent.mkdir()
+    with file.open("wb") as stored:
+        stored.write(b"GGUF")
+        stored.truncate(20_000_000_000)  # of no blocks on disk
+    for path in (file, file.parent):
+        assert run(*flag, path) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert "is a GGUF file, which llama.cpp serves on CPU" in told
+        command = told.partition("remedy: ")[2].partition("   #")[0].partition(" #")[0]
+        assert "--cpu" in command
+        assert main(shlex.split(command)[1:]) == 0
+        capsys.readouterr()
+
+
+def test_a_draft_of_a_family_that_nobody_knows_is_refused_with_a_way_to_guess_without_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    draft = tmp_path / "draft.json"
+    draft.write_text(json.dumps({"model_type": "llava_next", "text_config": QWEN_32B, "vision_config": {}}))
+    assert run("coder-chat", "--draft-config", draft) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--draft-config" in told
+    command = told.partition("remedy: ")[2]
+    assert "--language-model-only" not in command
+    assert main(shlex.split(command)[1:]) == 0

@@ -240,7 +240,7 @@ def test_the_csv_of_benchmarks_is_read_from_standard_input(
     [
         ("", "has no row of column names"),
         ("# What it costs\n\nEvery plan, and more.\n", "has no row of column names"),
-        (TABLE.splitlines()[0], "only of: no row with figures"),
+        (TABLE.splitlines()[0], "has no row with figures"),
         (TABLE.split("g2-", maxsplit=1)[0], "has no figures of a machine with 1 x L4, only of: a3-highgpu-1g"),
         (CSV.replace("900.5", "None"), "no row with figures"),
         (CSV.replace("900.5", "-1"), "no row with figures"),
@@ -254,7 +254,18 @@ def test_anything_else_is_refused_with_the_command_that_makes_it(
     file.write_text(text)
     printed = " ".join(refusal(capsys, "coder-chat", "--profiles", file).split())
     assert told in printed
-    assert "gcloud container ai profiles list" in printed
+    again = "ops fit coder-chat" if "only of" in told else "gcloud container ai profiles list"
+    assert again in printed.partition("remedy:")[2]
+
+
+def test_rows_of_more_gpus_alone_are_refused_with_the_command_that_asks_of_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "profiles.txt"
+    file.write_text("\n".join(line for line in TABLE.splitlines() if "g2-" not in line or "g2-standard-24" in line))
+    printed = refusal(capsys, "coder-chat", "--profiles", file)
+    assert "--tensor-parallel 2" in printed
+    assert follow(capsys, printed) == 0
 
 
 def test_a_file_that_is_not_there_or_no_text_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

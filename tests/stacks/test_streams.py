@@ -7,6 +7,7 @@ import pytest
 from models.gateway_streams import BUSY, CHUNK_S, LEAST_CPU, STREAM_S, Streams, carried, proxy_cpu
 from stacks.admission import Admission, admit
 from stacks.plan import gateway_needs
+from stacks.rules.streams import carries
 from stacks.settings import RawConfig
 from tests.stacks.remedies import alternatives, follow, judge, with_values
 
@@ -93,3 +94,46 @@ def test_larger_chunks_save_the_work_of_chunks_and_none_of_requests() -> None:
     assert one.cores == pytest.approx(1000 * CHUNK_S + 10 * STREAM_S)
     assert one.at(10).cores == pytest.approx(100 * CHUNK_S + 10 * STREAM_S)
     assert carried(one, 2) * one.cores / 1000 == pytest.approx(2 * BUSY)
+
+
+def test_models_that_share_a_gpu_take_turns_and_are_not_counted_as_if_each_had_one() -> None:
+    shared = {
+        **FAST,
+        "coder-mini:replicas": "1",
+        "coder-mini:tokensPerSecond": "18000",
+        "coder-fim:gpuMemoryUtilization": "0.45",
+        "coder-mini:gpuMemoryUtilization": "0.45",
+        "coder-fim:maxModelLen": "2048",
+        "coder-mini:maxModelLen": "2048",
+        "ai-platform:gpuSharingClients": "2",
+    }
+    ((message, _),) = told_of(shared)
+    ((alone, _),) = told(with_values(FAST))
+    assert "may stream 2,000 tokens" in message
+    assert "may stream 2,000 tokens" in alone
+
+
+def told_of(values: dict[str, str]) -> list[tuple[str, str]]:
+    """What is said of streams, whatever else is wrong."""
+    return [(n.message, n.remedy or "") for n in carries(judge(values).plan)]
+
+
+@pytest.mark.parametrize("rate", ["18000", "90000", "250000", "900000", "9000000"])
+def test_no_remedy_is_told_that_does_not_mend_however_much_is_written(rate: str) -> None:
+    config = with_values({**FAST, "coder-fim:tokensPerSecond": rate})
+    ((_, remedy),) = told(config)
+    ways = alternatives(remedy)
+    assert ways
+    for way in ways:
+        assert not list(carries(admit(follow(config, way)).plan))
+
+
+def test_a_way_out_of_streams_is_not_undone_by_what_is_said_of_rates() -> None:
+    keys = {"ai-platform:keys": '{"a": {"models": ["coder-fim"], "requestsPerMinute": 60, "maxBudgetUsd": 5}}'}
+    config = with_values({**FAST, **keys, "coder-fim:streamInterval": "16", "coder-fim:tokensPerSecond": "54000"})
+    (remedy,) = (n.remedy or "" for n in carries(admit(config).plan))
+    after = admit(follow(config, remedy))
+    assert not list(carries(after.plan))
+    (rates,) = (n for n in after.notices if "counts rates for itself" in n.message)
+    assert rates.remedy is None
+    assert f"keys.a up to {after.plan.settings.platform.gateway.replicas * 60} requests" in rates.message
