@@ -151,11 +151,11 @@ class GkeCluster(pulumi.ComponentResource):
 
 
 def _tell_first_pool(args: GkeClusterArgs, pools: Sequence[container.outputs.ClusterNodePool] | None) -> None:
-    """An interrupted create ends before the cluster's first pool is removed, and nothing removes it later."""
+    """A create that fails at its end leaves the cluster's first pool, and the provider never looks at it again."""
     if any(pool.name == _FIRST_POOL for pool in pools or ()):
         pulumi.log.warn(
-            f"the cluster still has {_FIRST_POOL}, with which it was made: an interrupted update did not come to "
-            "remove it, and its node is billed\n"
+            f"the cluster still has {_FIRST_POOL}, with which it was made: its node is billed. An update after a "
+            "`pulumi import` removes it; else remove it by hand\n"
             f"  remedy: gcloud container node-pools delete {_FIRST_POOL} --cluster {args.name} --zone {args.zone} "
             f"--project {args.project} --quiet"
         )

@@ -41,11 +41,11 @@ def cloud(engine: Engine) -> Mapping[str, Any]:
     return json.loads(path.read_text())["objects"] if path.exists() else {}
 
 
-def gone(engine: Engine, key: str) -> None:
-    """An object that somebody deletes in Google Cloud."""
+def changed(engine: Engine, change: Callable[[dict[str, Any]], object]) -> None:
+    """What somebody does in Google Cloud, past the program."""
     path = engine.folder / "cloud.json"
     content = json.loads(path.read_text())
-    del content["objects"][key]
+    change(content["objects"])
     path.write_text(json.dumps(content))
 
 
@@ -89,24 +89,29 @@ def test_a_cluster_that_an_interrupted_update_made_is_gone_on_with(platform: Pla
     assert _FIRST_POOL not in cloud(engine)  # the update after an import removes it
 
 
-def test_the_pool_that_an_interrupted_create_leaves_is_told_until_it_is_removed(
+def test_one_interrupt_lets_the_cluster_be_made_to_its_end_and_the_next_update_goes_on(
     platform: Platform, deploys: Deploys
 ) -> None:
-    """One Ctrl-C: the provider keeps the cluster, and does not come to the end of making it."""
-    slow = with_habits(deploys("ai-dev"), cluster="600")
-    with slow.running("up", "--yes", "--skip-preview") as process:
-        eventually(lambda: _FIRST_POOL in cloud(slow), 120)
+    engine = with_habits(deploys("ai-dev"), cluster="10")
+    with engine.running("up", "--yes", "--skip-preview") as process:
+        eventually(lambda: _FIRST_POOL in cloud(engine), 120)
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) != 0, slow.printed
-    engine = with_habits(slow, cluster="0")
-    outcome = engine.up()
-    assert _FIRST_POOL in cloud(engine)
-    (remedy,) = {told for told in remedies(outcome.text) if "default-pool" in told}
+        assert process.wait(120) != 0, engine.printed
+    assert _FIRST_POOL not in cloud(engine)
+    engine.up()
+    assert engine.changes() == {}
+
+
+def test_a_first_pool_that_was_left_is_told_until_it_is_removed(platform: Platform, deploys: Deploys) -> None:
+    engine = deploys("ai-dev")
+    engine.up()
+    changed(engine, lambda objects: objects.update({_FIRST_POOL: {"name": "default-pool"}}))
+    (remedy,) = {told for told in remedies(engine.run("preview").text) if "default-pool" in told}
     assert remedy == (
         "gcloud container node-pools delete default-pool --cluster ai-platform-ai-dev --zone us-central1-a "
         "--project stand-in --quiet"
     )
-    gone(engine, _FIRST_POOL)
+    changed(engine, lambda objects: objects.pop(_FIRST_POOL))
     assert "default-pool" not in engine.run("preview").text
     assert engine.changes() == {}
 
