@@ -18,7 +18,7 @@ from pulumi_kubernetes.meta import v1 as meta
 from pulumi_kubernetes.policy import v1 as policy
 
 from components.gateway.config import gateway_config
-from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
+from components.gateway.database import NAME, PASSWORD, USER, Database
 from components.gateway.database import PORT as DATABASE_PORT
 from components.gateway.reconcile_keys import ROUTES
 from components.kubernetes.network_policies import (
@@ -185,7 +185,7 @@ class LiteLlmGateway(pulumi.ComponentResource):
     def _database_env(self, database: Database) -> list[core.EnvVarArgs]:
         host = pulumi.Output.from_input(database.host)
         return [
-            secret_env("DATABASE_PASSWORD", PASSWORD_SECRET, PASSWORD),
+            secret_env("DATABASE_PASSWORD", database.secret, PASSWORD),
             # The kubelet puts the password in, so it stands in no manifest.
             core.EnvVarArgs(
                 name="DATABASE_URL",
@@ -295,6 +295,7 @@ class LiteLlmGateway(pulumi.ComponentResource):
                                 {
                                     f"{MASTER_SECRET}/{SECRET_KEY}": args.master_key,
                                     f"{API_KEY_SECRET}/{API_KEY}": args.upstream_api_key,
+                                    **args.database.changing,
                                 },
                                 args.salt_key,
                             ),

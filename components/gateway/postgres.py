@@ -183,6 +183,7 @@ class Postgres(pulumi.ComponentResource):
             ssl_mode="disable",
             max_connections=IN_CLUSTER_CONNECTIONS,
             peer=app_peer(APP),
+            secret=PASSWORD_SECRET,
             ready=(server, service),
         )
         self.register_outputs({})

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_gcp import compute, servicenetworking, sql
 
-from components.gateway.database import NAME, PASSWORD, PASSWORD_SECRET, USER, Database
+from components.gateway.database import NAME, PASSWORD, USER, Database
 from components.kubernetes.network_policies import cidr_peer
 from components.kubernetes.place import Place
 from components.kubernetes.secrets import opaque_secret
 from models.gateway_database import CLOUD_SQL_CONNECTIONS
 from models.prices import CLOUD_SQL_TIER
 
+# Not that of a database in the cluster, which never changes: a stack may have had one before.
+PASSWORD_SECRET = "litellm-cloud-sql"  # noqa: S105  a name
 # A fixed range, so that the gateway's egress policy can name it before the instance exists.
 _ADDRESS, _PREFIX = "10.16.0.0", 20
 
@@ -31,10 +33,7 @@ _LOGGED = {
 
 @dataclass(frozen=True, kw_only=True)
 class CloudSqlArgs:
-    """`name` of the instance cannot be used again for a week after a deletion.
-
-    An instance that is `former` is kept beside the database that is used now, until the stack lets go of it.
-    """
+    """An instance that is `former` is kept beside the database that is used now, until the stack lets go of it."""
 
     name: str
     addresses: str  # name of the range that the instance takes its address from
@@ -86,6 +85,8 @@ class CloudSql(pulumi.ComponentResource):
             network=args.network_id,
             service="servicenetworking.googleapis.com",
             reserved_peering_ranges=[addresses.name],
+            # Google remembers the connection of a network of this name for days after it is gone.
+            update_on_creation_fail=True,
             deletion_policy="ABANDON",
             opts=child,
         )
@@ -135,6 +136,8 @@ class CloudSql(pulumi.ComponentResource):
             ssl_mode="require",
             max_connections=CLOUD_SQL_CONNECTIONS,
             peer=cidr_peer(f"{_ADDRESS}/{_PREFIX}"),
+            secret=PASSWORD_SECRET,
+            password=args.password,
             ready=(*secret, database, user),
         )
         self.register_outputs({})

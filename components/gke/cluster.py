@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 from pulumi_gcp import container, projects, serviceaccount
@@ -12,6 +13,7 @@ from pulumi_gcp import container, projects, serviceaccount
 from components.gke.network import PODS_RANGE, SERVICES_RANGE
 from models.machines import SYSTEM_BOOT_DISK_GIB
 
+_FIRST_POOL = "default-pool"  # Google's name for the pool that a cluster is made with
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]  # what a node may do is decided by its role
 
 
@@ -108,6 +110,7 @@ class GkeCluster(pulumi.ComponentResource):
                 ignore_changes=["initialNodeCount", "nodeConfig", "privateClusterConfig.enablePrivateEndpoint"],
             ),
         )
+        cluster.node_pools.apply(partial(_tell_first_pool, args))
         # The shape is part of the name: a machine type is not changed in place reliably, so it is a new pool.
         pool_name = f"system-{args.system_machine_type}"
         self.system_pool = container.NodePool(
@@ -144,6 +147,17 @@ class GkeCluster(pulumi.ComponentResource):
                 "nodeServiceAccount": self.node_service_account,
                 "kubeconfig": self.kubeconfig,
             }
+        )
+
+
+def _tell_first_pool(args: GkeClusterArgs, pools: Sequence[container.outputs.ClusterNodePool] | None) -> None:
+    """A create that fails at its end leaves the cluster's first pool, and the provider never looks at it again."""
+    if any(pool.name == _FIRST_POOL for pool in pools or ()):
+        pulumi.log.warn(
+            f"the cluster still has {_FIRST_POOL}, with which it was made: its node is billed. An update after a "
+            "`pulumi import` removes it; else remove it by hand\n"
+            f"  remedy: gcloud container node-pools delete {_FIRST_POOL} --cluster {args.name} --zone {args.zone} "
+            f"--project {args.project} --quiet"
         )
 
 

@@ -55,8 +55,11 @@ class DataPlace(pulumi.ComponentResource):
             "zone": args.zone,
             "stack": args.stack,
         }
-        hook = judging("where the data is", _judge)
-        guarded = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_update=[hook]))
+        hooks = pulumi.ResourceHookBinding(
+            before_create=[judging("data of a new stack", _judge_new)],
+            before_update=[judging("where the data is", _judge)],
+        )
+        guarded = pulumi.ResourceOptions(hooks=hooks)
         super().__init__(DATA_PLACE, name, inputs, pulumi.ResourceOptions.merge(opts, guarded))
         self.register_outputs({})
 
@@ -89,6 +92,8 @@ def losses(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Loss]:
             f"pulumi config set {_DATABASE} {before}   # or keep that one beside the new one: "
             f"pulumi config set {_FORMER} {before} (docs/operating.md, Another database)",
         )
+    if new["formerDatabase"] not in (NONE, before, old["formerDatabase"]):
+        yield _unknown_former(new["formerDatabase"])
     had, asked = old["databaseGib"], new["databaseGib"]
     if before == after and asked < had:
         yield Loss(
@@ -96,6 +101,21 @@ def losses(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Loss]:
             "be replaced by an empty one",
             f"pulumi config set {DATABASE_SETTING} {had:g}",
         )
+
+
+def _unknown_former(former: str) -> Loss:
+    return Loss(
+        f"the stack has no {former} database that it had before: a new and empty one would be made and billed, or an "
+        "older one met that the stack has let go of",
+        f"pulumi config rm {_FORMER}",
+    )
+
+
+def _judge_new(args: pulumi.ResourceHookArgs) -> None:
+    """A stack that begins, or begins again after a destroy, has no other database in its state."""
+    former = (args.new_inputs or {})["formerDatabase"]
+    if former != NONE:
+        refuse(DataLossError(str(_unknown_former(former))))
 
 
 def _judge(args: pulumi.ResourceHookArgs) -> None:

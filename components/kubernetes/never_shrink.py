@@ -8,6 +8,7 @@ claim that no pod has used yet.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -91,8 +92,24 @@ def refusal(
 def refused_adoption(there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """Why a claim that is there cannot become the planned one, with the remedy; None where it can."""
     metadata = mapping(new.get("metadata"))
-    setting = mapping(metadata.get("annotations")).get(_SIZED_BY)
-    return refusal(str(metadata.get("name")), setting, there, new, there) if setting else None
+    name, setting = str(metadata.get("name")), mapping(metadata.get("annotations")).get(_SIZED_BY)
+    return refusal(name, setting, there, new, there) if setting else _of_another_size(name, there, new)
+
+
+def _of_another_size(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """A claim on a volume that was made beforehand keeps its size for ever; an older version asked for the disk's."""
+    before, after = stored_gib(there), stored_gib(new)
+    volume = mapping(new.get("spec")).get("volumeName")
+    if volume is None or before is None or before == after:
+        return None
+    namespace = mapping(new.get("metadata")).get("namespace")
+    keep = json.dumps({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}, separators=(",", ":"))
+    return (
+        f"{name} asks for {before:g} GiB, as an older version made it, and is to ask for {after:g}, which no claim on "
+        "a volume of its own can: claim and volume have to be made anew, on the disk that there is\n"
+        f"  remedy: kubectl patch pv {volume} -p '{keep}' && kubectl -n {namespace} delete pvc {name} && "
+        f"kubectl delete pv {volume} && pulumi up   # the disk stays as it is"
+    )
 
 
 def never_shrinks(name: str, setting: str) -> pulumi.ResourceHookBinding:

@@ -144,7 +144,7 @@ def skip_await(condition: bool) -> dict[str, str]:
 
 
 def taken_back() -> dict[str, str]:
-    """Annotation for what outlives its stack, a claim, a volume or a namespace.
+    """Annotation for what outlives its stack and may change: a claim, a volume, a namespace, some Secrets.
 
     Each adoption writes as another field manager, while those before it stay owners of what they wrote: a change
     would be in conflict with them for ever. Whose the object is was judged before, and what may not change, such as
@@ -154,7 +154,7 @@ def taken_back() -> dict[str, str]:
 
 
 def one_manager() -> dict[str, str]:
-    """Annotation for a Secret that outlives its stack: each adoption writes as the same field manager.
+    """Annotation for a Secret that outlives its stack and never changes: each adoption writes as the same manager.
 
     Without force, so that another value of a Secret that somebody else made stays in conflict.
     """

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pulumi
 from pulumi_kubernetes.core import v1 as core
 
-from components.kubernetes.pods import metadata, one_manager
+from components.kubernetes.pods import metadata, one_manager, taken_back
 
 # Annotation of a pod template: a pod reads a Secret when it starts, so another value has to be another pod.
 READS = "ai-platform/secrets"
@@ -46,11 +46,13 @@ def opaque_secret(
     """A Secret with `data`: the provider rewrites `string_data`, so inputs would differ between engines.
 
     `immutable_from` is for what a database was initialised with: the API server refuses another value, and the
-    operator is told how to get the old one back into this key of config.
+    operator is told how to get the old one back into this key of config. What may change and outlives its stack is
+    taken back from whoever wrote it before, an older version too.
     """
+    kept = one_manager() if immutable_from else taken_back()
     return core.Secret(
         f"{namespace}-{name}",
-        metadata=metadata(name, namespace, "secret", annotations=one_manager() if opts.retain_on_delete else None),
+        metadata=metadata(name, namespace, "secret", annotations=kept if opts.retain_on_delete else None),
         type="Opaque",
         data={
             key: pulumi.Output.secret(pulumi.Output.from_input(value).apply(_encode)) for key, value in values.items()

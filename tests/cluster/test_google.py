@@ -25,6 +25,7 @@ from tests.cluster.platform import Platform
 Deploys = Callable[[str], Engine]
 _DISK = "projects/stand-in/zones/us-central1-a/disks/ai-platform-ai-dev-gateway-db"
 _CLUSTER = "projects/stand-in/locations/us-central1-a/clusters/ai-platform-ai-dev"
+_FIRST_POOL = f"{_CLUSTER}/nodePools/default-pool"
 _INSTANCE = "projects/stand-in/instances/ai-platform-ai-dev-gateway"
 
 
@@ -38,6 +39,14 @@ def cloud(engine: Engine) -> Mapping[str, Any]:
     """What is in Google Cloud, by id."""
     path = engine.folder / "cloud.json"
     return json.loads(path.read_text())["objects"] if path.exists() else {}
+
+
+def changed(engine: Engine, change: Callable[[dict[str, Any]], object]) -> None:
+    """What somebody does in Google Cloud, past the program."""
+    path = engine.folder / "cloud.json"
+    content = json.loads(path.read_text())
+    change(content["objects"])
+    path.write_text(json.dumps(content))
 
 
 def remedies(text: str) -> list[str]:
@@ -77,6 +86,34 @@ def test_a_cluster_that_an_interrupted_update_made_is_gone_on_with(platform: Pla
     (remedy,) = {told for told in remedies(outcome.text) if "pulumi import" in told}
     type_in(engine, remedy)
     assert engine.changes() == {}
+    assert _FIRST_POOL not in cloud(engine)  # the update after an import removes it
+
+
+def test_one_interrupt_lets_the_cluster_be_made_to_its_end_and_the_next_update_goes_on(
+    platform: Platform, deploys: Deploys
+) -> None:
+    engine = with_habits(deploys("ai-dev"), cluster="10")
+    with engine.running("up", "--yes", "--skip-preview") as process:
+        eventually(lambda: _FIRST_POOL in cloud(engine), 120)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) != 0, engine.printed
+    assert _FIRST_POOL not in cloud(engine)
+    engine.up()
+    assert engine.changes() == {}
+
+
+def test_a_first_pool_that_was_left_is_told_until_it_is_removed(platform: Platform, deploys: Deploys) -> None:
+    engine = deploys("ai-dev")
+    engine.up()
+    changed(engine, lambda objects: objects.update({_FIRST_POOL: {"name": "default-pool"}}))
+    (remedy,) = {told for told in remedies(engine.run("preview").text) if "default-pool" in told}
+    assert remedy == (
+        "gcloud container node-pools delete default-pool --cluster ai-platform-ai-dev --zone us-central1-a "
+        "--project stand-in --quiet"
+    )
+    changed(engine, lambda objects: objects.pop(_FIRST_POOL))
+    assert "default-pool" not in engine.run("preview").text
+    assert engine.changes() == {}
 
 
 def test_whatever_google_says_of_an_endpoint_that_is_off_nothing_is_left_to_do(
@@ -115,6 +152,24 @@ def test_what_would_replace_the_database_is_refused_in_a_preview_even_when_nothi
             assert engine.try_up().code != 0
             assert cloud(engine) == before
         type_in(engine, back)
+    assert engine.changes() == {}
+
+
+def test_a_former_database_that_the_stack_never_had_is_refused(platform: Platform, deploys: Deploys) -> None:
+    """It would be made, empty and billed: on a stack that begins, and on one that is there."""
+    engine = deploys("ai-dev")
+    for _ in range(2):
+        before = cloud(engine)
+        engine.set("gateway.formerDatabase=cloud-sql")
+        for outcome in (engine.run("preview", check=False), engine.try_up()):
+            assert outcome.code != 0
+            assert "the stack has no cloud-sql database that it had before" in outcome.text
+            assert "Traceback" not in outcome.text
+        assert _INSTANCE not in cloud(engine)
+        assert before.items() <= cloud(engine).items()
+        (remedy,) = {told for told in remedies(outcome.text) if "formerDatabase" in told}
+        type_in(engine, remedy)
+        engine.up()
     assert engine.changes() == {}
 
 
@@ -174,3 +229,7 @@ def test_the_readme_s_way_down_ends_with_an_empty_project(platform: Platform, de
     # APIs stay enabled; the peering goes with its network.
     assert not [key for key in cloud(engine) if not key.endswith(".googleapis.com")]
     assert not engine.resources()
+
+    # Google remembers more of a network than it shows.
+    engine.up("deletionProtection=true")
+    assert engine.changes() == {}

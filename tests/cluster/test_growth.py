@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 from components.gateway.backup import CLAIM as DUMPS
-from components.gateway.database import PASSWORD_SECRET
 from components.gateway.postgres import CLAIM
+from components.gke.cloud_sql import PASSWORD_SECRET
 from stacks.sections import GATEWAY, SERVING
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import Engine
@@ -112,12 +113,55 @@ def test_the_disk_of_the_database_grows_and_its_pod_mounts_it_anew(platform: Pla
     engine.up("gateway.databaseGib=30")
 
 
+def test_a_claim_and_volume_of_an_older_version_are_made_anew_on_the_disk_that_there_is(
+    platform: Platform, deploys: Deploys
+) -> None:
+    """0.1.0 asked for as much as the disk has, which the API server never changes, and marked nothing."""
+    engine = deploys("ai-dev")
+    engine.up("gateway.databaseGib=20")
+    disk = next(r["id"] for r in engine.resources() if r["type"].endswith(":Disk"))
+    engine.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+    claim = platform.get(GATEWAY, "pvc", CLAIM)
+    volume = json.loads(platform.cluster.kubectl("get", "pv", _DISK, "-o", "json"))
+    platform.cluster.kubectl("-n", GATEWAY, "delete", "pvc", CLAIM)
+    platform.cluster.kubectl("delete", "pv", _DISK)
+    for older in (volume, claim):
+        namespace = {"namespace": GATEWAY} if older is claim else {}
+        older["metadata"] = {"name": older["metadata"]["name"], "labels": older["metadata"].get("labels"), **namespace}
+        del older["status"]
+    volume["spec"]["claimRef"] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": GATEWAY,
+        "name": CLAIM,
+    }
+    claim["spec"]["resources"] = {"requests": {"storage": "20Gi"}}
+    platform.apply(volume, claim)
+    eventually(lambda: capacity(platform, CLAIM, GATEWAY) == "20Gi")
+
+    refused = engine.try_up("adopt=true")
+    assert refused.code != 0
+    remedy = re.search(r"remedy: (kubectl patch pv .*) && pulumi up", refused.text)
+    assert remedy, refused.text
+    for command in remedy[1].split(" && "):
+        platform.cluster.kubectl(*shlex.split(command)[1:])
+    engine.up()
+    assert next(r["id"] for r in engine.resources() if r["type"].endswith(":Disk")) == disk
+    assert platform.get(GATEWAY, "pvc", CLAIM)["status"]["phase"] == "Bound"
+    assert engine.changes() == {}
+
+
 def test_another_password_of_a_managed_database_reaches_its_secret_after_a_destroy(
     platform: Platform, deploys: Deploys
 ) -> None:
+    """Whoever wrote the Secret before: an older version did so as another manager at each adoption."""
     engine = deploys("ai-dev")
     engine.up("gateway.database=cloud-sql")
     engine.run("destroy", "--yes", "--skip-preview", "--exclude-protected")
+    older = platform.get(GATEWAY, "secret", PASSWORD_SECRET)
+    older["metadata"].pop("managedFields", None)
+    as_older = ("--server-side", "--force-conflicts", "--field-manager=pulumi-kubernetes-0123abcd", "-f", "-")
+    platform.cluster.kubectl("apply", *as_older, stdin=json.dumps(older))
     engine.up()
     before = identity(platform.get(GATEWAY, "secret", PASSWORD_SECRET))
     engine.run("config", "set", "--secret", "databasePassword", "another" * 4)

@@ -237,7 +237,7 @@ def gateway(image: str, replicas: int = 1, **state: object) -> Records:
             serving_namespaces=("serving",),
             spend_log_days=30,
             database=Database(
-                host="db.example", ssl_mode="require", max_connections=100, peer=app_peer("db"), ready=()
+                host="db.example", ssl_mode="require", max_connections=100, peer=app_peer("db"), secret="db", ready=()
             ),
             master_key="a",
             salt_key="b",

@@ -360,6 +360,23 @@ def test_managed_postgresql_is_protected_private_encrypted_and_backed_up() -> No
     assert records.waits_for(instance, records.all("Connection")[0])
 
 
+def test_the_password_of_a_managed_database_is_not_in_the_secret_of_one_in_the_cluster() -> None:
+    """That one is immutable, and stays in the cluster where a stack had such a database before."""
+    within, managed = (
+        recorded(f"gateway.database={kind}").one("Secret", name, "gateway")
+        for kind, name in (("in-cluster", "litellm-database"), ("cloud-sql", "litellm-cloud-sql"))
+    )
+    assert within.inputs["immutable"]
+    assert "immutable" not in managed.inputs
+    # Written by a manager of its own, an older version's: taken back, or no other password would ever arrive.
+    assert managed.inputs["metadata"]["annotations"]["pulumi.com/patchForce"] == "true"
+    assert managed.retain_on_delete
+
+
+def test_a_connection_to_a_network_that_was_there_before_is_taken_up_again() -> None:
+    assert recorded(*CLOUD_SQL).all("Connection")[0].inputs["updateOnCreationFail"] is True
+
+
 def test_managed_postgresql_replaces_the_one_in_the_cluster_and_the_gateway_goes_there_with_tls() -> None:
     records = recorded(*CLOUD_SQL)
     assert not records.all("StatefulSet")

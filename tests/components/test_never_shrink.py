@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.kubernetes.never_shrink import keep_size, shrink, stored_gib
+from components.kubernetes.never_shrink import keep_size, refused_adoption, shrink, stored_gib
 from tests.checkout import CHECKOUT
 from tests.patience import at_least
 
@@ -44,6 +44,15 @@ def test_only_a_smaller_size_is_a_shrink() -> None:
 
 def test_the_remedy_asks_for_the_size_that_exists() -> None:
     assert keep_size("coder-chat:claimGib", _claim("10Gi")) == "pulumi config set coder-chat:claimGib 10"
+
+
+def test_a_claim_of_an_older_version_on_a_disk_of_its_own_is_made_anew_without_its_disk() -> None:
+    new = {"metadata": {"name": "data", "namespace": "n"}, "spec": {**_claim("10Gi")["spec"], "volumeName": "disk"}}
+    assert refused_adoption(_claim("10Gi"), new) is None
+    told = refused_adoption(_claim("20Gi"), new) or ""
+    assert "data asks for 20 GiB" in told
+    # Whatever the volume says of it, the disk stays.
+    assert told.index("Retain") < told.index("delete pvc data") < told.index("delete pv disk")
 
 
 # The claims of the product's own components, written to files in place of a cluster.

@@ -163,7 +163,9 @@ def gateway() -> LiteLlmGateway:
         models=[],
         serving_namespaces=("models",),
         spend_log_days=30,
-        database=Database(host="db", ssl_mode="disable", max_connections=100, peer=app_peer("db"), ready=()),
+        database=Database(
+            host="db", ssl_mode="disable", max_connections=100, peer=app_peer("db"), secret="db", ready=()
+        ),
         master_key="some-master-key",
         salt_key="some-salt-key",
         upstream_api_key="some-upstream-key",

@@ -242,14 +242,20 @@ def test_a_step_after_which_the_database_would_begin_empty_is_a_problem(
     assert words in problem.message
 
 
+def test_a_former_database_that_the_stack_never_had_is_a_problem() -> None:
+    (problem,) = compare(_plan(), _plan("ai-platform:gateway.formerDatabase=cloud-sql")).problems
+    assert "has no cloud-sql database that it had before" in problem.message
+    assert problem.remedy == "pulumi config rm --path gateway.formerDatabase"
+
+
 def test_a_database_that_is_kept_beside_the_new_one_is_no_problem() -> None:
     moved = _plan("ai-platform:gateway.database=cloud-sql", "ai-platform:gateway.formerDatabase=in-cluster")
     found = compare(_plan(), moved)
     assert found.problems == ()
-    # Without `protect` its disk is kept all the same, and the password under its new URN is the old one.
+    # Without `protect` its disk is kept all the same, and so is its password.
     assert [each.where for each in found.unguarded] == []
     (password,) = (d for d in found.differences if d.kind == "Secret" and d.operation is Operation.DELETED)
-    assert (password.fate or "").endswith("the engine takes it for two things, and keeps this one")
+    assert (password.fate or "").startswith("leaves the stack and stays, data and all")
 
 
 WITHOUT_CODING = "groups.coding-assistant=false"

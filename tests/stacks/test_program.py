@@ -228,7 +228,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
 
 
 def _registrations(
-    monkeypatch: pytest.MonkeyPatch, key_values: Mapping[str, str], **others: str
+    monkeypatch: pytest.MonkeyPatch, key_values: Mapping[str, str], *sets: str, **others: str
 ) -> list[tuple[Any, Any]]:
     real = engine.engine_config
 
@@ -242,7 +242,7 @@ def _registrations(
     monkeypatch.setattr(engine, "engine_config", with_canaries)
     monkeypatch.setattr(engine, "RecordingMonitor", _Wire)
     _Wire.seen.clear()
-    recorded_with_catalog(config(), {**CATALOG, "coder-chat": gated(CATALOG["coder-chat"])})
+    recorded_with_catalog(config(*sets), {**CATALOG, "coder-chat": gated(CATALOG["coder-chat"])})
     return list(_Wire.seen)
 
 
@@ -325,6 +325,19 @@ def test_another_value_of_a_secret_restarts_what_reads_it_and_nothing_else(
     assert run() == before
     value = json.dumps({"editor": KEY_CANARY + "0", "smoke": KEY_CANARY}) if key == "keyValues" else _canary(key) + "0"
     after = run(**{key: value})
+    assert {name for name in after if after[name] != before[name]} == restarted
+
+
+@pytest.mark.parametrize(("database", "restarted"), [("in-cluster", set[str]()), ("cloud-sql", {"Deployment litellm"})])
+def test_another_password_restarts_the_proxy_where_the_database_takes_it(
+    monkeypatch: pytest.MonkeyPatch, database: str, restarted: set[str]
+) -> None:
+    def run(password: str) -> dict[str, str]:
+        with monkeypatch.context() as patch:
+            sets, keys = f"gateway.database={database}", {"editor": KEY_CANARY, "smoke": KEY_CANARY}
+            return _fingerprints(_registrations(patch, keys, sets, databasePassword=password))
+
+    before, after = run("one-password-of-a-database"), run("another-password-of-a-database")
     assert {name for name in after if after[name] != before[name]} == restarted
 
 

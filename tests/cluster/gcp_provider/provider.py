@@ -6,7 +6,7 @@ the real provider (docs/engine-notes.md): what replaces an object, what is refus
 that was enabled a moment ago, values that a preview does not know, and a refresh that reads what is there.
 
 GCP_STAND_IN_LAG: seconds for which a newly enabled API answers 403.
-GCP_STAND_IN_CLUSTER: seconds that a cluster takes; it is there from the first one on.
+GCP_STAND_IN_CLUSTER: seconds that a cluster takes; it is there from the first one on, and so is its first pool.
 GCP_STAND_IN_PRIVATE: whether a cluster without addresses says that its endpoint is private, "true" or "false".
 """
 
@@ -82,8 +82,36 @@ class Cloud:
     def get(self, key: str) -> Values | None:
         return self._read()["objects"].get(key)
 
+    def inside(self, key: str) -> list[Values]:
+        """What an object has in it, as the node pools of a cluster."""
+        return [found for name, found in sorted(self._read()["objects"].items()) if name.startswith(f"{key}/")]
+
+    def settle(self, key: str, inputs: Values) -> None:
+        """The end of making or changing a cluster: the pool that it was made with goes, if that is asked for."""
+        first = f"{key}/nodePools/{_FIRST_POOL}"
+        if inputs.get("removeDefaultNodePool") and self.get(first) is not None:
+            self.remove(first)
+
+    def make_cluster(self, key: str, inputs: Values) -> None:
+        """For as long as one takes: asked to stop, the provider comes to the end of it all the same."""
+        self.put(f"{key}/nodePools/{_FIRST_POOL}", {"name": _FIRST_POOL})
+        time.sleep(float(os.environ.get("GCP_STAND_IN_CLUSTER", "0")))
+        self.settle(key, inputs)
+
+    def connect(self, key: str, inputs: Values) -> None:
+        """Refuse a second connection to a network of the same name, unless it may change the one there was."""
+        refusal = RefusedError("googleapi: Error 400: Cannot modify allocated ranges in CreateConnection.")
+
+        def remembered(content: Values) -> None:
+            if key in content["connections"] and not inputs.get("updateOnCreationFail"):
+                raise refusal
+            content["connections"].append(key)
+
+        self._change(remembered)
+
     def _read(self) -> Values:
-        return json.loads(self._path.read_text()) if self._path.exists() else {"apis": {}, "objects": {}}
+        empty: Values = {"apis": {}, "objects": {}, "connections": []}
+        return json.loads(self._path.read_text()) if self._path.exists() else empty
 
     def _change(self, change: Callable[[Values], object]) -> None:
         with self._lock:
@@ -107,6 +135,10 @@ def _off(api: str) -> str:
 
 def _nothing(_inputs: Values) -> Values:
     return {}
+
+
+_FIRST_POOL = "default-pool"
+_OF_THE_PROVIDER = ("deletionPolicy", "removeDefaultNodePool", "updateOnCreationFail")
 
 
 def _cluster(inputs: Values) -> Values:
@@ -133,6 +165,7 @@ class Kind:
 
 
 _P = "projects/stand-in"
+_CLUSTER, _CONNECTION = "gcp:container/cluster:Cluster", "gcp:servicenetworking/connection:Connection"
 _KINDS: Mapping[str, Kind] = {
     "gcp:projects/service:Service": Kind(key="{service}", api="cloudresourcemanager", replaces=["service"]),
     "gcp:projects/iAMMember:IAMMember": Kind(
@@ -162,7 +195,7 @@ _KINDS: Mapping[str, Kind] = {
     "gcp:compute/globalAddress:GlobalAddress": Kind(
         key=_P + "/global/addresses/{name}", api="compute", replaces=["name", "address", "prefixLength", "network"]
     ),
-    "gcp:container/cluster:Cluster": Kind(
+    _CLUSTER: Kind(
         key=_P + "/locations/{location}/clusters/{name}",
         api="container",
         replaces=["name", "location", "network", "subnetwork", "datapathProvider", "initialNodeCount", "nodeConfig"],
@@ -179,9 +212,7 @@ _KINDS: Mapping[str, Kind] = {
         replaces=["repositoryId", "location", "format", "mode"],
         computed=lambda inputs: {"name": inputs["repositoryId"]},
     ),
-    "gcp:servicenetworking/connection:Connection": Kind(
-        key="{network}:{service}", api="servicenetworking", replaces=["network", "service"]
-    ),
+    _CONNECTION: Kind(key="{network}:{service}", api="servicenetworking", replaces=["network", "service"]),
     "gcp:sql/databaseInstance:DatabaseInstance": Kind(
         key=_P + "/instances/{name}",
         api="sqladmin",
@@ -219,7 +250,7 @@ def _why_kept(type_: str, state: Values) -> str | None:
         return "googleapi: Error 400: The instance is protected. Please disable the deletion protection"
     if type_ == "gcp:sql/user:User":
         return "googleapi: Error 400: role cannot be dropped because some objects depend on it"
-    if type_ == "gcp:servicenetworking/connection:Connection":
+    if type_ == _CONNECTION:
         return "googleapi: Error 400: Producer services (e.g. CloudSQL) are still using this connection"
     return None
 
@@ -227,9 +258,9 @@ def _why_kept(type_: str, state: Values) -> str | None:
 # --- values ------------------------------------------------------------------------------------------------------
 
 
-def _outputs(urn: str, inputs: Values, *, preview: bool) -> struct_pb2.Struct:
+def _outputs(urn: str, inputs: Values, *, preview: bool) -> Values:
     computed = _kind(urn).computed(inputs)
-    return _struct({**inputs, **(_unknown(computed, inputs) if preview else computed)})
+    return {**inputs, **(_unknown(computed, inputs) if preview else computed)}
 
 
 def _unknown(computed: Values, inputs: Values) -> Values:
@@ -291,15 +322,21 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
 
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
         inputs = _values(request.properties)
-        outputs = _outputs(request.urn, inputs, preview=request.preview)
         if request.preview:
-            return provider_pb2.CreateResponse(id="", properties=outputs)
+            unknown = {"nodePools": rpc.UNKNOWN} if _type(request.urn) == _CLUSTER else {}
+            outputs = {**_outputs(request.urn, inputs, preview=True), **unknown}
+            return provider_pb2.CreateResponse(id="", properties=_struct(outputs))
         key = _key(request.urn, inputs)
         try:
             self._create(_type(request.urn), key, inputs)
         except RefusedError as refusal:
             context.abort(_GRPC.StatusCode.UNKNOWN, str(refusal))
-        return provider_pb2.CreateResponse(id=key, properties=outputs)
+        outputs = _outputs(request.urn, inputs, preview=False) | self._inside(request.urn, key)
+        return provider_pb2.CreateResponse(id=key, properties=_struct(outputs))
+
+    def _inside(self, urn: str, key: str) -> Values:
+        """What an object's outputs say of others."""
+        return {"nodePools": self._cloud.inside(key)} if _type(urn) == _CLUSTER else {}
 
     def _create(self, type_: str, key: str, inputs: Values) -> None:
         kind = _KINDS.get(type_, _OTHER)
@@ -312,29 +349,37 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
                 self._cloud.need(kind.api)
             return
         self._cloud.need(kind.api)
+        if type_ == _CONNECTION:
+            self._cloud.connect(key, inputs)
         self._cloud.add(key, inputs)
-        if type_ == "gcp:container/cluster:Cluster":
-            time.sleep(float(os.environ.get("GCP_STAND_IN_CLUSTER", "0")))
+        if type_ == _CLUSTER:
+            self._cloud.make_cluster(key, inputs)
 
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if request.properties.fields:
-            inputs, state = _values(request.inputs), _values(request.properties)
-            if private := os.environ.get("GCP_STAND_IN_PRIVATE"):
-                for values in (inputs, state):
-                    if "privateClusterConfig" in values:
-                        values["privateClusterConfig"]["enablePrivateEndpoint"] = private == "true"
-            return provider_pb2.ReadResponse(id=request.id, properties=_struct(state), inputs=_struct(inputs))
         found = self._cloud.get(request.id)
         if found is None:
             return provider_pb2.ReadResponse()
-        outputs = _outputs(request.urn, found, preview=False)
-        return provider_pb2.ReadResponse(id=request.id, properties=outputs, inputs=_struct(found))
+        inside = self._inside(request.urn, request.id)
+        if not request.properties.fields:  # an import: what only the provider knows is in no cloud
+            inputs = {key: value for key, value in found.items() if key not in _OF_THE_PROVIDER}
+            outputs = _outputs(request.urn, inputs, preview=False) | inside
+            return provider_pb2.ReadResponse(id=request.id, properties=_struct(outputs), inputs=_struct(inputs))
+        inputs, state = _values(request.inputs), _values(request.properties) | inside
+        if private := os.environ.get("GCP_STAND_IN_PRIVATE"):
+            for values in (inputs, state):
+                if "privateClusterConfig" in values:
+                    values["privateClusterConfig"]["enablePrivateEndpoint"] = private == "true"
+        return provider_pb2.ReadResponse(id=request.id, properties=_struct(state), inputs=_struct(inputs))
 
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         inputs = _values(request.news)
         if not request.preview:
             self._cloud.put(request.id, inputs)
-        return provider_pb2.UpdateResponse(properties=_outputs(request.urn, inputs, preview=request.preview))
+            # Removed by an update only where the state did not ask for it: after an import.
+            if _type(request.urn) == _CLUSTER and not _values(request.olds).get("removeDefaultNodePool"):
+                self._cloud.settle(request.id, inputs)
+        outputs = _outputs(request.urn, inputs, preview=request.preview) | self._inside(request.urn, request.id)
+        return provider_pb2.UpdateResponse(properties=_struct(outputs))
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         state = _values(request.properties)
