@@ -88,3 +88,5 @@ POSTGRES = Image(
         evidence=Evidence.REPORTED,
     ),
 )
+
+REGISTRIES = tuple(sorted({image.registry for image in (VLLM, TEI_CPU, LLAMA_CPP, LITELLM, POSTGRES)}))  # host names

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 GPU_TAINT = "nvidia.com/gpu"  # key of the taint on GPU nodes and name of the extended resource
 ACCELERATOR_LABEL = "cloud.google.com/gke-accelerator"
 INSTANCE_TYPE_LABEL = "node.kubernetes.io/instance-type"
+ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
 @dataclass(frozen=True)

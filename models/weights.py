@@ -9,6 +9,8 @@ from pydantic import Field
 
 from models.facts import Commit, FileName, HexDigest, Spec
 
+HUB = "https://huggingface.co"  # where weights are published
+
 
 class CacheLayers(Spec):
     """Layers of one kind of attention, whose KV cache grows with the tokens of a request."""

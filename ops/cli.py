@@ -21,6 +21,7 @@ _COMMANDS = {
     "up": "deploy a stack to the embedded cluster or any context, with or without pulumi",
     "cluster": "start, stop and show the embedded cluster",
     "fit": "show whether a model fits a GPU, and where its memory goes",
+    "stage": "fill a model's claim while no GPU is billed",
     "smoke": "ask models what they are for, directly and through the gateway, with a key",
     "doctor": "say what is wrong with a deployment, in its own last words, and what to type",
     "keys": "list teams and keys: spent, budget, left (no values)",

@@ -156,20 +156,20 @@ class Kube:
         """A kubectl command about it, as one types it in a shell."""
         return shlex.join([self.program, *self.named, *words])
 
-    def __call__(self, *arguments: str) -> str:
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints; a log's bytes that are no text are replaced.
 
         Raises OpsError with its complaint.
         """
-        return self._run(list(arguments), " ".join(arguments[:6]))
+        return self._run(list(arguments), " ".join(arguments[:6]), stdin)
 
-    def _run(self, arguments: Sequence[str], what: str) -> str:
+    def _run(self, arguments: Sequence[str], what: str, stdin: str | None = None) -> str:
         """What kubectl prints; raises OpsError with its complaint about `what`."""
         try:
             done = subprocess.run(
                 [*self._command(), *arguments],
                 capture_output=True,
-                stdin=subprocess.DEVNULL,
+                input=(stdin or "").encode(),
                 timeout=2 * _API_S,
                 check=False,
             )

@@ -139,7 +139,7 @@ def cloud(plan: Plan) -> Cloud:
         network_id=network.network_id,
         kubeconfig=cluster.kubeconfig,
         cluster_identifier=f"{where.project}/{where.zone}/{names.cluster}",
-        mirrors=mirror.prefixes,
+        mirrors={**mirror.prefixes, **settings.platform.images.mirrors},
         apis=apis,
         ready=ready,
     )

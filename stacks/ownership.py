@@ -7,10 +7,8 @@ not the stack's own. What the mark cannot say of objects that a stack has in its
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +16,7 @@ import pulumi
 
 from components.kubernetes.judging import judging, refuse
 from components.kubernetes.never_shrink import refused_adoption
+from stacks.cluster_look import ClusterLook
 from stacks.commands import set_command
 from stacks.problems import Problem
 from stacks.sections import GATEWAY, SERVING, Namespaces
@@ -148,13 +147,13 @@ _SHOWN = 6
 _CLAIM = "PersistentVolumeClaim"
 
 
-def claim_all(settings: Settings, kubeconfig: pulumi.Input[str] | None, context: str | None) -> None:
+def claim_all(settings: Settings, look: ClusterLook) -> None:
     """From now on every Kubernetes object that is registered carries the mark, and its create is judged first.
 
     To be called once, in the stack's program, before there is an object.
     """
     ownership = Ownership.of(settings)
-    hook = judging("whose it is", _Judge(ownership, kubeconfig, context, adopt=settings.platform.adopt).judge)
+    hook = judging("whose it is", _Judge(ownership, look, adopt=settings.platform.adopt).judge)
     judged = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_create=[hook]))
 
     def claim(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
@@ -172,45 +171,20 @@ class NotOursError(Exception):
 
 
 class _Judge:
-    """The hook before each create, in a preview too. The cluster is asked by the kubeconfig of the provider."""
+    """The hook before each create, in a preview too."""
 
-    def __init__(
-        self, ownership: Ownership, kubeconfig: pulumi.Input[str] | None, context: str | None, *, adopt: bool = False
-    ) -> None:
-        self._ownership, self._context, self._adopt = ownership, context, adopt
-        self._kubeconfig = pulumi.Output.from_input(kubeconfig)
-        self._reader: ApiReader | None = None
-        self._away = False  # in a preview: there was no answer, and each more would cost a minute
-        # Of its own: all of the loop's may be waiting for registrations, and those for this hook.
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="whose")
+    def __init__(self, ownership: Ownership, look: ClusterLook, *, adopt: bool = False) -> None:
+        self._ownership, self._look, self._adopt = ownership, look, adopt
 
     async def judge(self, args: pulumi.ResourceHookArgs) -> None:
         if self._adopt and (args.new_inputs or {}).get("kind") != _CLAIM:
             return
-        reader = await self._read_by()
-        if reader is None:
-            return  # a preview, before there is a cluster
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._found, reader, args.new_inputs or {}
-        )
-        if found:
+        if found := await self._look.ask(lambda reader: self._found(reader, args.new_inputs or {})):
             refuse(NotOursError("\n".join(map(str, found))))
-
-    async def _read_by(self) -> ApiReader | None:
-        if self._reader is None:
-            known = await self._kubeconfig.is_known()
-            kubeconfig = await self._kubeconfig.future() if known else None
-            # Here, since a plan never asks a cluster, and starts faster without what it takes.
-            from components.kubernetes.api_reader import ApiReader  # noqa: PLC0415
-
-            self._reader = ApiReader(kubeconfig, self._context) if kubeconfig else None
-        return self._reader
 
     def _found(self, reader: ApiReader, inputs: Mapping[str, Any]) -> list[Problem | str]:
         from components.kubernetes.api_reader import CannotLookError, UnreachableError  # noqa: PLC0415
 
-        if self._away:
-            return []
         kind, metadata = str(inputs["kind"]), cast("Mapping[str, str]", inputs["metadata"])
         try:
             if kind == "Namespace":  # the first that is made: both are judged before either is written
@@ -220,9 +194,6 @@ class _Judge:
                 return list(self._of_claim(reader.claim(metadata["namespace"], metadata["name"]), inputs))
             found = reader.metadata(inputs["apiVersion"], kind, metadata.get("namespace"), metadata["name"])
         except UnreachableError:
-            if pulumi.runtime.is_dry_run():
-                self._away = True
-                return []  # there may be no cluster yet
             raise
         except CannotLookError as error:
             if self._adopt:

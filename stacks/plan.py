@@ -16,7 +16,15 @@ from models.machines import CLUSTER_AGENTS, G2_MACHINES, SYSTEM_MACHINES, Machin
 from models.needs import Needs
 from models.spec import ModelSpec
 from models.tasks import TASKS
-from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY, SecretKey
+from stacks.secrets import (
+    DATABASE_PASSWORD,
+    HUGGING_FACE_TOKEN,
+    MASTER_KEY,
+    REGISTRY_LOGIN,
+    SALT_KEY,
+    SERVING_API_KEY,
+    SecretKey,
+)
 from stacks.sections import Overrides
 from stacks.settings import Settings
 
@@ -112,9 +120,9 @@ class Plan:
 
     @property
     def registries(self) -> tuple[str, ...]:
-        """Host names of the public registries that have its images."""
+        """Host names of the public registries that have its images, but for those that config names a mirror of."""
         images = (LITELLM, POSTGRES, VLLM, *(image for m in self.deployed for image in m.spec.engine.images))
-        return tuple(sorted({image.registry for image in images}))
+        return tuple(sorted({image.registry for image in images} - self.settings.platform.images.mirrors.keys()))
 
 
 def make_plan(settings: Settings, catalog: Mapping[str, ModelSpec]) -> Plan:
@@ -125,7 +133,7 @@ def make_plan(settings: Settings, catalog: Mapping[str, ModelSpec]) -> Plan:
         models=models,
         gpu=_gpu_machine(settings, models),
         system=_system_machine(settings, models),
-        secrets=_needed_secrets(models),
+        secrets=_needed_secrets(settings, models),
     )
 
 
@@ -253,6 +261,7 @@ def _names(models: list[tuple[PlannedModel, Workload]]) -> str:
     return ", ".join(model.spec.alias for model, _ in models) or "no CPU model"
 
 
-def _needed_secrets(models: tuple[PlannedModel, ...]) -> tuple[SecretKey, ...]:
+def _needed_secrets(settings: Settings, models: tuple[PlannedModel, ...]) -> tuple[SecretKey, ...]:
     gated = any(m.spec.weights and m.spec.weights.gated for m in models if m.state is not State.DISABLED)
-    return (MASTER_KEY, SALT_KEY, DATABASE_PASSWORD, SERVING_API_KEY, *((HUGGING_FACE_TOKEN,) if gated else ()))
+    asked = [*((HUGGING_FACE_TOKEN,) if gated else ()), *((REGISTRY_LOGIN,) if settings.platform.images.login else ())]
+    return (MASTER_KEY, SALT_KEY, DATABASE_PASSWORD, SERVING_API_KEY, *asked)

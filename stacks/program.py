@@ -18,6 +18,7 @@ from components.kubernetes.clean_exit import end_without_traceback
 from components.kubernetes.place import Place, restricted_namespace
 from components.kubernetes.secrets import fingerprint_output
 from components.serving.engines import COMPONENTS, Slot
+from components.serving.hub import HubAccess
 from components.serving.model_workload import ModelArgs
 from components.serving.namespace import API_KEY, API_KEY_SECRET, ServingNamespace, ServingNamespaceArgs
 from components.serving.registration import Registration
@@ -27,12 +28,22 @@ from models.machines import G2_MACHINES
 from stacks import settings
 from stacks.access import desired_access, model_state
 from stacks.admission import admit
+from stacks.cluster_look import ClusterLook
 from stacks.costs import costs
+from stacks.everywhere import log_in, use_storage_class
 from stacks.gke import Cloud, cloud, gateway_database
 from stacks.ownership import claim_all
 from stacks.plan import Plan, PlannedModel, State, Workload, gateway_needs
-from stacks.secrets import DATABASE_PASSWORD, HUGGING_FACE_TOKEN, MASTER_KEY, SALT_KEY, SERVING_API_KEY
+from stacks.secrets import (
+    DATABASE_PASSWORD,
+    HUGGING_FACE_TOKEN,
+    MASTER_KEY,
+    REGISTRY_LOGIN,
+    SALT_KEY,
+    SERVING_API_KEY,
+)
 from stacks.sections import GATEWAY, SERVING, Namespaces
+from stacks.staging import await_staging
 
 
 def main() -> None:
@@ -85,11 +96,15 @@ def deploy(plan: Plan) -> None:
     """Register everything of an admitted plan."""
     base = cloud(plan) if plan.settings.platform.target == "gke" else None
     site = _site(plan, base)
+    if REGISTRY_LOGIN in plan.secrets:
+        log_in(settings.secret_output(REGISTRY_LOGIN), site.namespaces, site.opts)
     token = settings.secret_output(HUGGING_FACE_TOKEN) if HUGGING_FACE_TOKEN in plan.secrets else None
     api_key = settings.secret_output(SERVING_API_KEY)
     ServingNamespace(
         SERVING,
-        ServingNamespaceArgs(namespace=site.names.models, api_key=api_key, hugging_face_token=token),
+        ServingNamespaceArgs(
+            namespace=site.names.models, api_key=api_key, hugging_face_token=token, hub=hub_access(plan)
+        ),
         opts=site.opts,
     )
     api_key_mark = fingerprint_output({f"{API_KEY_SECRET}/{API_KEY}": api_key}, settings.secret_output(SALT_KEY))
@@ -167,7 +182,10 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
         kubeconfig, context = platform.kubeconfig, platform.kube_context
         # Another context is another cluster, where everything has to be made; another address of it is not.
         identifier = f"{plan.settings.project}/{plan.settings.stack}/{platform.kube_context}"
-    claim_all(plan.settings, kubeconfig, context)
+    look = ClusterLook(kubeconfig, context)
+    claim_all(plan.settings, look)
+    use_storage_class(platform.storage_class)
+    await_staging(look, platform.namespaces.models, plan.settings.stack)
     data = k8s.Provider(
         "data",
         kubeconfig=kubeconfig,
@@ -197,7 +215,7 @@ def _site(plan: Plan, base: Cloud | None) -> _Site:
     return _Site(
         data=data,
         workloads=workloads,
-        mirrors=base.mirrors if base else {},
+        mirrors=base.mirrors if base else platform.images.mirrors,
         names=names,
         namespaces=namespaces,
     )
@@ -233,7 +251,14 @@ def _model_args(
         keep_weights=plan.settings.platform.retain_weights,
         gateway_namespace=site.names.gateway,
         mirrors=site.mirrors,
+        hub=hub_access(plan),
     )
+
+
+def hub_access(plan: Plan) -> HubAccess:
+    """How pods of a plan reach the hub."""
+    hub = plan.settings.platform.hub
+    return HubAccess(endpoint=hub.endpoint, proxy=hub.proxy, ca=hub.ca, cidr=hub.cidr, download=hub.download)
 
 
 def _models(
@@ -253,6 +278,7 @@ def _models(
         slot = Slot(
             machine_type=machine.name,
             after=tuple(released) if model.gpus else (),
+            node_labels=plan.settings.platform.gpu_node_labels,
             asked=plan.gpu is None or plan.gpu.asked,
             waits=not plan.holds_two_gpu_nodes,
         )

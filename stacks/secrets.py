@@ -16,19 +16,21 @@ class SecretKey:
     must: str  # the same, for people
     prefix: str = ""  # that every value starts with
     generated: bool = True  # False: the user has it from elsewhere
+    file: str = ""  # where one has several lines: the file that it comes from
+    example: str = ""  # a value of the right shape, where the prefix and words make none
 
     @property
     def command(self) -> str:
         """Sets it without showing it on screen or in the process list."""
         random = f"(printf '{self.prefix}'; openssl rand -hex 24)" if self.prefix else "openssl rand -hex 24"
-        source = f"{random} | " if self.generated else ""
+        source = f"{random} | " if self.generated else f"cat {self.file} | " if self.file else ""
         path = "--path " if "." in self.key else ""
         return f"{source}pulumi config set --secret {path}{self.key}"
 
     @property
     def placeholder(self) -> str:
         """A value of the right shape, for a plan that cannot decrypt the real one. Worthless by design."""
-        return self.prefix + "placeholder" * 2
+        return self.example or self.prefix + "placeholder" * 2
 
 
 MASTER_KEY = SecretKey(
@@ -64,9 +66,18 @@ HUGGING_FACE_TOKEN = SecretKey(
     prefix="hf_",
     generated=False,
 )
+REGISTRY_LOGIN = SecretKey(
+    "registryLogin",
+    purpose="pulls images from registries that ask for a login",
+    pattern=r'\s*\{[\s\S]*"auths"[\s\S]*\}\s*',
+    must='be the content of a config.json of docker login, {"auths": ...}',
+    generated=False,
+    file="config.json",
+    example='{"auths": {}}',
+)
 
 SECRETS: Mapping[str, SecretKey] = {
-    s.key: s for s in (MASTER_KEY, SALT_KEY, DATABASE_PASSWORD, SERVING_API_KEY, HUGGING_FACE_TOKEN)
+    s.key: s for s in (MASTER_KEY, SALT_KEY, DATABASE_PASSWORD, SERVING_API_KEY, HUGGING_FACE_TOKEN, REGISTRY_LOGIN)
 }
 
 # Values of virtual keys, an object by the key's alias: one secret each, so that `config set --path` can set it.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from annotated_types import Le, Lt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, create_model
@@ -16,11 +19,13 @@ from pydantic.alias_generators import to_camel
 from models.engines.base import Engine
 from models.facts import Evidence, Source, Throughput
 from models.gateway_database import LEAST_GIB, MAX_REPLICAS
+from models.images import REGISTRIES
 from models.machines import G2_MACHINES, L4_ZONES, SYSTEM_MACHINES
 from models.prices import Item
 from models.spec import ModelSpec
 from models.tasks import TASKS
 from models.throughput import usual
+from models.weights import HUB
 from stacks.forms import NO, YES, bare, says_period
 from stacks.problems import did_you_mean, near, random_looking
 
@@ -68,7 +73,7 @@ def _truth(value: object) -> object:
 class _Check(AfterValidator):
     """A check, what a JSON Schema can say of it, and what has the form of its values (`stacks/forms.py`)."""
 
-    says: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    says: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     like: Callable[[object], bool] = lambda _: False
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -152,6 +157,120 @@ class Gateway(Section):
     database_gib: Annotated[Whole, Field(ge=LEAST_GIB, le=_LARGEST_DISK_GIB)] = LEAST_GIB
     spend_log_days: Annotated[Whole, Field(ge=1, le=3650)] = 30  # then a call's row goes; totals of keys stay
     backups_kept: Annotated[Whole, Field(ge=1, le=365)] = 7  # one a night
+
+
+def _address(value: str) -> str:
+    """A server without a login in its address: that would stand in clear in config, in plans and in pods."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable, parts = False, urlsplit("")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise WrongValueError("must be an address and nothing more: no login, no query; whoever reads a plan reads it")
+    if not usable or not re.fullmatch(_ADDRESS, value):
+        raise WrongValueError("must be an address such as https://hub.example.com or http://10.0.0.5:3128")
+    return value.rstrip("/")
+
+
+_ADDRESS = r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?"
+
+
+def _hub_address(value: str) -> str:
+    # What weights consist of, and the token of gated ones, go this way.
+    if value.startswith("http:"):
+        raise WrongValueError("must be https: who is on the way could send other weights", f"https{value[4:]}")
+    return _address(value)
+
+
+def _proxy_address(value: str) -> str:
+    value = _address(value)
+    if urlsplit(value).path:
+        raise WrongValueError(
+            "must be host and port of a proxy, without a path", value.replace(urlsplit(value).path, "")
+        )
+    return value
+
+
+def _certificates(value: str) -> str:
+    if "PRIVATE KEY" in value:
+        raise WrongValueError("must be certificates alone, and has a private key in it")
+    try:
+        ssl.create_default_context(cadata=value)
+    except (ssl.SSLError, ValueError):
+        raise WrongValueError('must be certificates in PEM, as of "$(cat ca.pem)"') from None
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise WrongValueError("must be a range of addresses such as 10.0.0.0/8") from None
+
+
+class Hub(Section):
+    """`ai-platform:hub.*`: where weights come from, and the way there."""
+
+    endpoint: Annotated[str, _Check(_hub_address, {"pattern": f"^{_ADDRESS}$"})] = HUB  # or a mirror, answering alike
+    proxy: Annotated[str, _Check(_proxy_address, {"pattern": f"^{_ADDRESS}$"})] | None = None  # everything goes through
+    ca: Annotated[str, AfterValidator(_certificates)] | None = None  # PEM of certificates that are trusted as well
+    cidr: Annotated[str, AfterValidator(_network)] | None = (
+        None  # where a proxy or mirror is that has no public address
+    )
+    download: Truth = True  # false: a start fetches nothing, only `ops stage` does
+
+
+_PREFIX = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-][a-z0-9]+)*)*"
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(_PREFIX, value):
+        meant = re.sub(r"^https?://", "", value.lower()).rstrip("/")
+        raise WrongValueError(
+            "must be a registry's host and a path in it, such as registry.example.com/docker-hub",
+            *([meant] if re.fullmatch(_PREFIX, meant) else []),
+        )
+    return value
+
+
+class Images(Section):
+    """`ai-platform:images.*`: where nodes pull images from."""
+
+    mirrors: dict[
+        Annotated[str, _one_of(REGISTRIES, "no image comes from there")],
+        Annotated[str, _Check(_prefix, {"pattern": f"^{_PREFIX}$"})],
+    ] = {}  # what stands in place of a registry: docker.io: registry.example.com/docker-hub
+    login: Truth = False  # pods show the secret `registryLogin` to the registries that it names
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise WrongValueError("must be a name of Kubernetes: lower-case letters, digits, dashes and dots")
+    return value
+
+
+_NAME = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
+_LABEL = r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_LABEL_VALUE = r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
+
+
+def _label(value: str) -> str:
+    if not re.fullmatch(_LABEL, value):
+        raise WrongValueError("must be the key of a label, such as nvidia.com/gpu.product")
+    return value
+
+
+def _label_value(value: str) -> str:
+    if not re.fullmatch(_LABEL_VALUE, value):
+        raise WrongValueError("must be the value of a label: letters, digits, dashes, dots and underscores, at most 63")
+    return value
+
+
+Labels = dict[
+    Annotated[str, _Check(_label, {"pattern": f"^{_LABEL}$"})],
+    Annotated[str, _Check(_label_value, {"pattern": f"^{_LABEL_VALUE}$"})],
+]
 
 
 Usd = Annotated[Number, Field(ge=0, le=_MOST)]
@@ -249,6 +368,12 @@ class Platform(Section):
     system_nodes: Annotated[Whole, Field(ge=1, le=MAX_SYSTEM_NODES)] = 1
     deletion_protection: Truth = True  # refuses to delete the cluster
     retain_weights: Truth = True  # claims survive a disabled group and `pulumi destroy`
+    hub: Hub = Hub()
+    images: Images = Images()
+    storage_class: Annotated[str, _Check(_name, {"pattern": f"^{_NAME}$"})] | None = (
+        None  # of claims; the cluster's own
+    )
+    gpu_node_labels: Labels = {}  # target kubernetes: of nodes with the GPU, in place of GKE's
     gateway: Gateway = Gateway()
     teams: dict[Alias, Access] = {}
     keys: dict[Alias, Key] = {}

@@ -1,8 +1,8 @@
-"""What is in a cluster already, asked of its API server: whose an object is, and how large a claim.
+"""What is in a cluster already, asked of its API server: whose an object is, how large a claim is, what a Job does.
 
-But for claims the answers are metadata only (`PartialObjectMetadata`), so no Secret's value ever comes here. It reads
-what the provider for Kubernetes reads: a kubeconfig as a path or as its content, with tokens, certificates and exec
-plugins.
+But for claims and Jobs the answers are metadata only (`PartialObjectMetadata`), so no Secret's value comes here. It
+reads what the provider for Kubernetes reads: a kubeconfig as a path or as its content, with tokens, certificates and
+exec plugins.
 """
 
 from __future__ import annotations
@@ -57,8 +57,15 @@ class ApiReader:
 
     def claim(self, namespace: str, name: str) -> Json | None:
         """A PersistentVolumeClaim; None where there is none. Raises CannotLookError."""
-        path = f"namespaces/{urllib.parse.quote(namespace)}/persistentvolumeclaims/{urllib.parse.quote(name)}"
-        return self._get(f"/api/v1/{path}", "application/json")
+        return self._object("/api/v1", namespace, "persistentvolumeclaims", name)
+
+    def job(self, namespace: str, name: str) -> Json | None:
+        """A Job; None where there is none. Raises CannotLookError."""
+        return self._object("/apis/batch/v1", namespace, "jobs", name)
+
+    def _object(self, api: str, namespace: str, plural: str, name: str) -> Json | None:
+        path = f"namespaces/{urllib.parse.quote(namespace)}/{plural}/{urllib.parse.quote(name)}"
+        return self._get(f"{api}/{path}", "application/json")
 
     def metadata(self, api_version: str, kind: str, namespace: str | None, name: str) -> Json | None:
         """An object's metadata; None where there is no such object. Raises CannotLookError."""

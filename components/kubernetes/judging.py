@@ -24,3 +24,9 @@ def refuse(error: Exception) -> NoReturn:
 def mapping(value: object) -> Mapping[str, Any]:
     """What stands in inputs at a place, empty where it is nothing or something else."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+async def resolved(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Inputs as plain values: a property with a secret anywhere in it comes as an output."""
+    outputs = {key: pulumi.Output.from_input(value) for key, value in (inputs or {}).items()}
+    return {key: await value.future(with_unknowns=True) for key, value in outputs.items()}

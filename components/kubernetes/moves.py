@@ -12,7 +12,7 @@ from typing import Any
 
 import pulumi
 
-from components.kubernetes.judging import judging, mapping, refuse
+from components.kubernetes.judging import judging, mapping, refuse, resolved
 from models.cold_start import IDLE_NODE_S
 from models.machines import INSTANCE_TYPE_LABEL
 
@@ -65,7 +65,7 @@ class Shapes:
         """The hook of that resource."""
 
         async def judge(args: pulumi.ResourceHookArgs) -> None:
-            before, after = self.of(await _resolved(args.old_inputs)), self.of(await _resolved(args.new_inputs))
+            before, after = self.of(await resolved(args.old_inputs)), self.of(await resolved(args.new_inputs))
             if before is None or after is None or before == after:
                 return
             message = self.told(before, after)
@@ -83,9 +83,3 @@ def shape_under_pods(inputs: Mapping[str, Any]) -> str | None:
     spec = mapping(inputs.get("spec"))
     pod = mapping(mapping(spec.get("template")).get("spec"))
     return mapping(pod.get("nodeSelector")).get(INSTANCE_TYPE_LABEL) if spec.get("replicas") else None
-
-
-async def _resolved(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A property with a secret anywhere in it comes as an output."""
-    resolved = {key: pulumi.Output.from_input(value) for key, value in (inputs or {}).items()}
-    return {key: await value.future(with_unknowns=True) for key, value in resolved.items()}

@@ -1,4 +1,4 @@
-"""Refuses, in `pulumi preview` as in `pulumi up`, a size that cannot be had: a smaller one, or another one too early.
+"""Refuses, in a preview too, what a claim or disk cannot become: smaller, of another class, another size too early.
 
 Only the engine knows the size that exists, so this is a hook of the engine; of a claim that a stack finds again, only
 the cluster does, and it is asked before the create (stacks/ownership.py). Without it the API server refuses a smaller
@@ -80,10 +80,27 @@ def too_early(name: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs
     )
 
 
+def _class(inputs: Mapping[str, Any]) -> str | None:
+    return mapping(inputs.get("spec")).get("storageClassName")
+
+
+def _another_class(name: str, before: str | None, after: str | None) -> str:
+    """A claim keeps the class that it was made with: the engine would make an empty one in its place."""
+    keep = f"pulumi config set storageClass {before}" if before else "pulumi config rm storageClass"
+    shown = [f"storage class {found}" if found else "the default storage class" for found in (after, before)]
+    return (
+        f"{name} would have {shown[0]} in place of {shown[1]}, and a claim keeps its own: it would be replaced by an "
+        f"empty one\n  remedy: {keep}   # stays"
+    )
+
+
 def refusal(
     name: str, setting: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> str | None:
-    """Why a size cannot be had, with the remedy; None where it can. `outputs` is what exists, as it was read last."""
+    """Why a change cannot be had, with the remedy; None where it can. `outputs` is what exists, as it was read last."""
+    before, after = _class(old), _class(new)
+    if before != after:
+        return _another_class(name, before, after)
     if message := shrink(name, old, new):
         return f"{message}\n  remedy: {keep_size(setting, old)}"
     return too_early(name, old, new, outputs)
@@ -93,7 +110,11 @@ def refused_adoption(there: Mapping[str, Any], new: Mapping[str, Any]) -> str | 
     """Why a claim that is there cannot become the planned one, with the remedy; None where it can."""
     metadata = mapping(new.get("metadata"))
     name, setting = str(metadata.get("name")), mapping(metadata.get("annotations")).get(_SIZED_BY)
-    return refusal(name, setting, there, new, there) if setting else _of_another_size(name, there, new)
+    if not setting:
+        return _of_another_size(name, there, new)
+    # One that asks for no class keeps the one that it was given.
+    spec = {**mapping(new.get("spec")), "storageClassName": _class(new) or _class(there)}
+    return refusal(name, setting, there, {**new, "spec": spec}, there)
 
 
 def _of_another_size(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -42,18 +42,19 @@ def opaque_secret(
     opts: pulumi.ResourceOptions,
     *,
     immutable_from: str | None = None,
+    kind: str = "Opaque",
 ) -> core.Secret:
     """A Secret with `data`: the provider rewrites `string_data`, so inputs would differ between engines.
 
     `immutable_from` is for what a database was initialised with: the API server refuses another value, and the
     operator is told how to get the old one back into this key of config. What may change and outlives its stack is
-    taken back from whoever wrote it before, an older version too.
+    taken back from whoever wrote it before, an older version too. `kind` is Kubernetes' type of it.
     """
     kept = one_manager() if immutable_from else taken_back()
     return core.Secret(
         f"{namespace}-{name}",
         metadata=metadata(name, namespace, "secret", annotations=kept if opts.retain_on_delete else None),
-        type="Opaque",
+        type=kind,
         data={
             key: pulumi.Output.secret(pulumi.Output.from_input(value).apply(_encode)) for key, value in values.items()
         },

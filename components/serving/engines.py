@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pulumi
@@ -25,6 +25,7 @@ class Slot:
 
     machine_type: str
     after: Sequence[pulumi.Resource]
+    node_labels: Mapping[str, str] = field(default_factory=dict[str, str])  # of its node, in place of GKE's
     asked: bool = True  # config names the machine
     waits: bool = False  # the quota does not hold another node beside its own
 
@@ -45,7 +46,12 @@ class Served(Protocol):
 
 def _vllm(args: ModelArgs, slot: Slot, opts: pulumi.ResourceOptions) -> Served:
     gpu = VllmModelArgs(
-        model=args, machine_type=slot.machine_type, after=slot.after, asked=slot.asked, waits=slot.waits
+        model=args,
+        machine_type=slot.machine_type,
+        after=slot.after,
+        node_labels=slot.node_labels,
+        asked=slot.asked,
+        waits=slot.waits,
     )
     return VllmModel(args.spec.alias, gpu, opts=opts)
 

@@ -14,7 +14,7 @@ from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.meta import v1 as meta
 
-from components.kubernetes.network_policies import PUBLIC_INTERNET, allow, egress, ingress, namespace_peer
+from components.kubernetes.network_policies import allow, ingress, namespace_peer
 from components.kubernetes.never_shrink import claim_setting, never_shrinks, sized_by
 from components.kubernetes.place import Place
 from components.kubernetes.pods import (
@@ -35,6 +35,7 @@ from components.kubernetes.pods import (
     user_env,
 )
 from components.kubernetes.secrets import READS
+from components.serving.hub import PUBLIC_HUB, HubAccess
 from components.serving.namespace import (
     API_KEY,
     API_KEY_SECRET,
@@ -58,7 +59,8 @@ SERVED_LINK = f"{HUB_CACHE}/served"  # the staging program points it at the pinn
 _TMP_PATH = "/tmp"  # noqa: S108  a volume of the pod
 TMP_VOLUME, TMP_MOUNT = scratch("tmp", _TMP_PATH, gib(TMP_GIB))
 _PROGRAM_PATH = "/opt/stage"
-_COMPONENT = "model"
+COMPONENT = "model"
+STAGE_CONTAINER = "stage-weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class ModelArgs:
     gateway_namespace: str  # whose pods may ask the model
     metrics_namespaces: tuple[str, ...] = ("gmp-system",)  # whose pods may read metrics
     mirrors: Mapping[str, str] | None = None
+    hub: HubAccess = PUBLIC_HUB  # where its weights come from
 
     def image(self, image: Image) -> str:
         """The reference that a node pulls."""
@@ -111,7 +114,7 @@ def _claim(args: ModelArgs, parent: pulumi.Resource) -> core.PersistentVolumeCla
         metadata=metadata(
             name,
             args.place.namespace,
-            _COMPONENT,
+            COMPONENT,
             annotations=skip_await(True) | taken_back() | sized_by(claim_setting(args.spec.alias)),
         ),
         spec=core.PersistentVolumeClaimSpecArgs(
@@ -129,7 +132,7 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
     """The init container that puts the weights on the claim."""
     weights = weights_of(args.spec)
     return core.ContainerArgs(
-        name="stage-weights",
+        name=STAGE_CONTAINER,
         image=args.image(image),
         command=["python3", f"{_PROGRAM_PATH}/{STAGING_PROGRAM}"],
         env=[
@@ -150,6 +153,7 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
                 HF_HUB_ETAG_TIMEOUT="60",
                 PYTHONDONTWRITEBYTECODE="1",
             ),
+            *args.hub.environment,
             *user_env(_TMP_PATH),
             *([secret_env("HF_TOKEN", HF_TOKEN_SECRET, HF_TOKEN)] if weights.gated else []),
         ],
@@ -161,6 +165,7 @@ def _stage(args: ModelArgs, image: Image, directories: Sequence[str]) -> core.Co
             core.VolumeMountArgs(name="model-cache", mount_path=CLAIM_PATH),
             core.VolumeMountArgs(name="stage", mount_path=_PROGRAM_PATH, read_only=True),
             TMP_MOUNT,
+            *args.hub.mounts,
         ],
     )
 
@@ -252,6 +257,7 @@ def model_objects(
         ),
         core.VolumeArgs(name="stage", config_map=core.ConfigMapVolumeSourceArgs(name=STAGING_CONFIG_MAP)),
         TMP_VOLUME,
+        *args.hub.volumes,
         *extra_volumes,
     ]
     # At zero there is nothing to wait for, but the provider would: for the claim, which binds at first use. Whoever
@@ -259,7 +265,7 @@ def model_objects(
     at_zero = skip_await(args.replicas == 0) or None
     deployment = apps.Deployment(
         spec.alias,
-        metadata=metadata(spec.alias, namespace, _COMPONENT, annotations=at_zero),
+        metadata=metadata(spec.alias, namespace, COMPONENT, annotations=at_zero),
         spec=apps.DeploymentSpecArgs(
             replicas=args.replicas,
             # A rolling update would surge a second pod that waits for the one GPU, or the one claim, for ever.
@@ -269,7 +275,7 @@ def model_objects(
             selector=meta.LabelSelectorArgs(match_labels={NAME_LABEL: spec.alias}),
             template=core.PodTemplateSpecArgs(
                 metadata=meta.ObjectMetaArgs(
-                    labels=labels(spec.alias, _COMPONENT), annotations={READS: args.api_key_mark}
+                    labels=labels(spec.alias, COMPONENT), annotations={READS: args.api_key_mark}
                 ),
                 spec=core.PodSpecArgs(
                     automount_service_account_token=False,
@@ -295,7 +301,7 @@ def model_objects(
     service = core.Service(
         spec.alias,
         # The Deployment's await says that it serves; without pods, waiting for endpoints takes ten seconds.
-        metadata=metadata(spec.alias, namespace, _COMPONENT, annotations=skip_await(True)),
+        metadata=metadata(spec.alias, namespace, COMPONENT, annotations=skip_await(True)),
         spec=core.ServiceSpecArgs(
             type="ClusterIP",
             selector={NAME_LABEL: spec.alias},
@@ -310,6 +316,6 @@ def model_objects(
         parent,
         incoming=[ingress(callers, PORT)],
         # Staging only; init containers share the pod's policy.
-        outgoing=[egress([PUBLIC_INTERNET], 443)],
+        outgoing=args.hub.egress if args.hub.download else (),
     )
     return ModelObjects(claim=claim, deployment=deployment, service=service, registration=registration(spec, namespace))

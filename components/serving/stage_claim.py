@@ -30,6 +30,14 @@ _BAD_JSON = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursion
 class Permanent(Exception):  # noqa: N818  it ends the program with its text; nothing handles it as an error
     """A failure that waiting does not mend."""
 
+    exit_code = 1
+
+
+class OutOfTime(Permanent):
+    """What was waited for may still come: another run goes on where this one was."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
 
 @dataclass(frozen=True)
 class File:
@@ -81,6 +89,7 @@ class Job:
     directory_bytes: int = 2 * GIB
     endpoint: str = "https://huggingface.co"
     token: str = ""
+    download: bool = True  # False: what is not on the claim is an error
     list_timeout_s: float = 60
     file_timeout_s: float = 60
     started: float = field(default_factory=time.monotonic)
@@ -102,6 +111,7 @@ class Job:
             directory_bytes=int(env.get("MODEL_DIRECTORY_BYTES", cls.directory_bytes)),
             endpoint=env.get("HF_ENDPOINT", cls.endpoint).rstrip("/"),
             token=env.get("HF_TOKEN", "").strip(),
+            download=env.get("STAGE_DOWNLOAD") != "never",
             list_timeout_s=float(env.get("HF_HUB_ETAG_TIMEOUT", cls.list_timeout_s)),
             file_timeout_s=float(env.get("HF_HUB_DOWNLOAD_TIMEOUT", cls.file_timeout_s)),
         )

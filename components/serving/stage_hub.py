@@ -72,6 +72,8 @@ def _opener() -> urllib.request.OpenerDirector:
         context.load_verify_locations(certifi.where())
     except (ImportError, OSError):
         pass
+    if own := os.environ.get("HUB_CA_FILE"):
+        context.load_verify_locations(own)
     return urllib.request.build_opener(_TokenStaysHome, urllib.request.HTTPSHandler(context=context))
 
 
@@ -89,9 +91,19 @@ def ask(job: Job, path: str, timeout: float, headers: dict[str, str] | None = No
             raise Passing(f"the hub answers {error.code} {error.reason}", _asked_pause(error.headers)) from error
         raise Permanent(_refused(job, error.code)) from error
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
+            raise Permanent(_untrusted(error)) from error
         raise Passing(f"the hub cannot be reached: {_words(error)}") from error
     except ValueError as error:  # without its text, which may have the token in it
         raise Permanent("HF_ENDPOINT is no address, or the token of the hub no token; then: pulumi up") from error
+
+
+def _untrusted(error: BaseException) -> str:
+    """Waiting makes no certificate trusted."""
+    return (
+        f"the certificate that answers for the hub is not trusted here: {_words(error)}. If a proxy opens TLS, or a "
+        'mirror has a CA of its own, then: pulumi config set --path hub.ca -- "$(cat ca.pem)" && pulumi up'
+    )
 
 
 def _asked_pause(headers: Any) -> float:

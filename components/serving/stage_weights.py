@@ -18,7 +18,9 @@ Environment:
   MODEL_FILES (JSON list of patterns), MODEL_BYTES (size by the catalog), MODEL_DIGESTS (JSON object: SHA-256 by file),
   MODEL_DIRECTORIES (JSON list of directories to make for the engine's caches), MODEL_DIRECTORY_BYTES (of each),
   STAGE_DEADLINE_S (give up after), HF_HUB_CACHE (directory on the claim), HF_TOKEN (gated models only),
-  HF_ENDPOINT (the hub), HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT (seconds without a byte: of lists, of files).
+  HF_ENDPOINT (the hub), HTTPS_PROXY and HTTP_PROXY (the way there), HUB_CA_FILE (PEM that is trusted as well),
+  STAGE_DOWNLOAD ("never": what is not on the claim is an error),
+  HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT (seconds without a byte: of lists, of files).
 Leaves: the snapshot in the hub's cache layout, and `served`, a link to it.
 """
 
@@ -45,6 +47,7 @@ from stage_claim import (
     File,
     Job,
     Listing,
+    OutOfTime,
     Permanent,
     brought,
     chosen,
@@ -90,12 +93,12 @@ class Watchdog:
         return (
             f"gave up on {job.label} after {spent:.0f} of {job.deadline_s:.0f} s{last}. The pod starts again by itself "
             "and goes on where this one was; if the hub keeps limiting this address, copy the weights onto the claim "
-            "from elsewhere (README, 'When the hub limits you')"
+            "from elsewhere (README, 'Weights beforehand')"
         )
 
     def _end(self) -> None:
         say(self.text)
-        os._exit(1)  # other threads may sit in a read that no exception ends
+        os._exit(OutOfTime.exit_code)  # other threads may sit in a read that no exception ends
 
 
 def patiently(job: Job, watchdog: Watchdog, attempt: Callable[[], _T]) -> _T:
@@ -108,7 +111,7 @@ def patiently(job: Job, watchdog: Watchdog, attempt: Callable[[], _T]) -> _T:
             pause = max(error.pause, wait * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
             watchdog.cause = str(error)
             if pause > job.left_s:
-                raise Permanent(watchdog.text) from error
+                raise OutOfTime(watchdog.text) from error
             say(f"{error}; trying again in {pause:.0f} s")
             time.sleep(pause)
             wait = min(wait * 2, _LONGEST_WAIT_S)
@@ -189,6 +192,11 @@ def stage(job: Job, watchdog: Watchdog) -> None:
         tidy(job)
         listing = proven(job)
         if listing is None:
+            if not job.download:
+                raise Permanent(
+                    f"{job.label} is not whole on the claim of {job.alias}, and hub.download is false, so a start "
+                    f"fetches nothing; at zero replicas: ops stage {job.alias}"
+                )
             listing = bring(job, watchdog)
             prune(job, listing.commit, listing.files)
         total = sum(file.size for file in listing.files)
@@ -200,7 +208,7 @@ def stage(job: Job, watchdog: Watchdog) -> None:
 
 
 def main() -> int:
-    """0 when the weights are there; 1 with the reason on the last line of the log."""
+    """0 when the weights are there; else the reason is the log's last line: 75 if its time was over, 1 for good."""
     # The first process of a container is not ended by a signal that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: os._exit(128 + number))
@@ -213,6 +221,7 @@ def main() -> int:
         stage(job, Watchdog(job))
     except Permanent as reason:
         say(str(reason))
+        return reason.exit_code
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             say(no_space(job, 0))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pulumi
@@ -128,6 +128,7 @@ class VllmModelArgs:
     model: ModelArgs  # what every model component takes
     machine_type: str
     after: Sequence[pulumi.Resource] = ()
+    node_labels: Mapping[str, str] = field(default_factory=dict[str, str])  # of nodes that no cloud has labelled
     asked: bool = True  # config names the machine, so that another one is meant to move the model
     waits: bool = False  # the quota does not hold another node beside its own
 
@@ -189,7 +190,8 @@ class VllmModel(pulumi.ComponentResource):
                 core.VolumeArgs(name="shm", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=shm)),
                 *files.volumes,
             ],
-            node_selector={ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
+            node_selector=args.node_labels
+            or {ACCELERATOR_LABEL: engine.accelerator, INSTANCE_TYPE_LABEL: args.machine_type},
             tolerations=[core.TolerationArgs(key=GPU_TAINT, operator="Exists", effect="NoSchedule")],
             after=(*args.after, *files.resources),
             hooks=_shapes(args).stay(name),

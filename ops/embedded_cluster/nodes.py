@@ -11,6 +11,7 @@ from models.machines import (
     GPU_TAINT,
     INSTANCE_TYPE_LABEL,
     SYSTEM_MACHINES,
+    ZONE_LABEL,
     Machine,
     ephemeral_allocatable_gib,
     region_of,
@@ -72,7 +73,7 @@ class NodeShape:
             "kubernetes.io/hostname": self.name,
             "cloud.google.com/gke-nodepool": self.name,
             "topology.kubernetes.io/region": region_of(self.zone),
-            "topology.kubernetes.io/zone": self.zone,
+            ZONE_LABEL: self.zone,
             "topology.gke.io/zone": self.zone,  # what a persistent disk's node affinity asks for
             INSTANCE_TYPE_LABEL: self.instance_type,
         }

@@ -56,6 +56,22 @@ class Cause:
 # The first row whose pattern is in a line is its cause; the newest line that has one counts.
 LINES = (
     Cause(
+        name="not-staged",
+        symptom="`Init:CrashLoopBackOff`, `hub.download is false` in the log of `stage-weights`",
+        means="the weights are not whole on the claim, and the stack fetches nothing at a start",
+        command="stage",
+        pattern=r"^stage: .*hub\.download is false",
+        final=True,
+    ),
+    Cause(
+        name="hub-untrusted",
+        symptom="`Init:CrashLoopBackOff`, a word on a certificate in the log of `stage-weights`",
+        means="a proxy opens TLS, or a mirror has a CA of its own, and the stack does not know it",
+        command="trust",
+        pattern=r"^stage: the certificate that answers for the hub is not trusted",
+        final=True,
+    ),
+    Cause(
         name="hub-rate-limit",
         symptom="`Init:CrashLoopBackOff`, or `Init:0/1` for many minutes; `429` in the log of `stage-weights`",
         means="the hub limits this address; staging waits and tries again by itself",

@@ -46,6 +46,8 @@ class Ways:
             "grow": lambda: self._grow(known),
             "quota": lambda: self._quota(known),
             "down": lambda: self.set(f"{known['holder']}:replicas", "0", path=False),
+            "stage": lambda: self._stage(known["alias"]),
+            "trust": self._trust,
             "default-class": lambda: self._default_class(known["storage_class"]),
         }
         if verb in ways:
@@ -81,6 +83,17 @@ class Ways:
         if known["alias"] == postgres.APP:
             return self.set(DATABASE_SETTING.removeprefix("--path "), known["gib"], path=True)
         return self._describe(known)
+
+    def _stage(self, alias: str) -> str:
+        """Lets go of the claim, and fills it."""
+        stack = "" if self.stack is None else f" --stack {shlex.quote(self.stack)}"
+        return f"{self.set(f'{alias}:replicas', '0', path=False)} && ops stage {alias}{stack}"
+
+    def _trust(self) -> str:
+        """Certificates have several lines, so the shell reads them."""
+        if self.stack is None:
+            return 'pulumi config set --path hub.ca -- "$(cat ca.pem)" && pulumi up'
+        return f'{self.deploy()} --set "hub.ca=$(cat ca.pem)"'
 
     def _quota(self, known: Mapping[str, str]) -> str:
         """What the cloud's own tool says of quotas, for a context as gcloud names it."""

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from models import catalog, images
 from models.facts import Image
+from models.weights import HUB
 from ops.endpoint import base_url
 from ops.errors import OpsError
 
@@ -53,7 +54,7 @@ class Pin:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     parser.add_argument("--write", action="store_true", help="put what is missing into models/ (nothing is replaced)")
-    parser.add_argument("--hub", default="https://huggingface.co", help="address of the model hub")
+    parser.add_argument("--hub", default=HUB, help="address of the model hub")
     parser.add_argument("--registry", metavar="URL", help="ask this registry for every image, e.g. a mirror")
 
 

@@ -23,6 +23,7 @@ from ops.up.ours import refuse_what_is_not_ours
 from ops.up.report import report
 from ops.up.secrets import FILE, rehearse, settle
 from ops.up.site import Site, prepare
+from ops.up.staging import refuse_while_staged
 from ops.up.watch import Watch
 from stacks.admission import Admission, admit
 from stacks.plan import Plan
@@ -119,6 +120,7 @@ def _up(args: argparse.Namespace, raw: RawConfig, admission: Admission, project_
     recording, secrets = rehearse(raw, plan, project_dir)
     _require_nodes(plan, recording, site)
     refuse_what_is_not_ours(plan, recording.resources, secrets, site.kubectl)
+    refuse_while_staged(plan, site.kubectl)
     values = settle(plan, secrets, site.kubectl, project_dir / LOCAL)
     by_hand: list[str] = []
     watch = _watch(args, recording, site, values, project_dir)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stacks.plan import Plan
 from stacks.problems import Notice, Problem
-from stacks.rules import budgets, databases, fit, names, nodes, pins, purses, slots, streams
+from stacks.rules import budgets, databases, fit, names, nodes, pins, purses, slots, streams, weights
 
 RULES = (
     names.named_cluster,
@@ -17,6 +17,8 @@ RULES = (
     slots.idle_replicas,
     slots.quota,
     slots.shared_gpu,
+    weights.hub,
+    weights.node_labels,
     fit.claims,
     fit.refusals,
     nodes.gpu_node,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.kubernetes.never_shrink import keep_size, refused_adoption, shrink, stored_gib
+from components.kubernetes.never_shrink import keep_size, refusal, refused_adoption, shrink, stored_gib
 from tests.checkout import CHECKOUT
 from tests.patience import at_least
 
@@ -151,3 +151,31 @@ def test_the_engine_lets_claims_grow_and_be_destroyed(engine: Pulumi) -> None:
     up = engine("up", "--yes", "--skip-preview")
     assert up.returncode == 0, up.stdout + up.stderr
     assert engine("destroy", "--yes", "--skip-preview").returncode == 0
+
+
+def classed(size: str, name: str | None) -> dict[str, Any]:
+    spec: dict[str, Any] = {"resources": {"requests": {"storage": size}}}
+    metadata = {"name": "c", "annotations": {"ai-platform/sized-by": "m:claimGib"}}
+    return {"metadata": metadata, "spec": {**spec, **({"storageClassName": name} if name else {})}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keep"),
+    [
+        (None, "fast", "pulumi config rm storageClass"),
+        ("slow", None, "pulumi config set storageClass slow"),
+        ("slow", "fast", "pulumi config set storageClass slow"),
+    ],
+)
+def test_a_claim_never_gets_another_storage_class(before: str | None, after: str | None, keep: str) -> None:
+    found = refusal("c", "m:claimGib", classed("10Gi", before), classed("10Gi", after), {})
+    assert found is not None
+    assert keep in found
+    assert "replaced by an empty one" in found
+
+
+def test_a_claim_that_is_found_again_keeps_the_class_that_it_was_given() -> None:
+    there = {**classed("10Gi", "standard-rwo"), "status": {"phase": "Bound"}}
+    assert refused_adoption(there, classed("10Gi", None)) is None
+    assert refused_adoption(there, classed("10Gi", "standard-rwo")) is None
+    assert "storage class fast" in (refused_adoption(there, classed("10Gi", "fast")) or "")

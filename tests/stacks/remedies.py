@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 from stacks.admission import Admission, admit
@@ -91,7 +92,7 @@ def commands(line: str) -> Iterator[Command]:
         *before, words = _split_words(whole, "|")
         if words[:2] != ["pulumi", "config"] or words[2:3] not in (["set"], ["rm"]):
             raise FailedError(f"not a command of pulumi config: {line}")
-        action, rest = words[2], words[3:]
+        action, rest = words[2], [word for word in words[3:] if word != "--"]
         flags = {word for word in rest if word.startswith("-")}
         given = [word for word in rest if not word.startswith("-")]
         secret = "--secret" in flags
@@ -147,12 +148,16 @@ def _apply(config: RawConfig, command: Command) -> RawConfig:
     if command.secret:
         prefix = next(iter(re.findall(r"(sk-|hf_)", command.piped)), "hf_" if "huggingFace" in full_key else "")
         value = prefix + "0123456789abcdef" * 3
+        if "config.json" in command.piped:  # of docker login
+            value = '{"auths": {"registry.example.com": {"auth": "bWU6bWU="}}}'
         return replace(
             config, secrets=_set(cast("Any", config.secrets), place, value), values=_removed(config.values, [top])
         )
     assert command.value is not None
+    # As the shell does.
+    given = command.value.replace("$(cat ca.pem)", Path(__file__).with_name("ca.pem").read_text())
     return replace(
-        config, values=_set(config.values, place, command.value), secrets=_removed(cast("Any", config.secrets), [top])
+        config, values=_set(config.values, place, given), secrets=_removed(cast("Any", config.secrets), [top])
     )
 
 

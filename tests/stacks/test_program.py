@@ -242,7 +242,7 @@ def _registrations(
     monkeypatch.setattr(engine, "engine_config", with_canaries)
     monkeypatch.setattr(engine, "RecordingMonitor", _Wire)
     _Wire.seen.clear()
-    recorded_with_catalog(config(*sets), {**CATALOG, "coder-chat": gated(CATALOG["coder-chat"])})
+    recorded_with_catalog(config("images.login=true", *sets), {**CATALOG, "coder-chat": gated(CATALOG["coder-chat"])})
     return list(_Wire.seen)
 
 
@@ -281,6 +281,8 @@ def test_no_secret_leaves_the_program_outside_of_a_secret_wrapper(wire: list[tup
         ("gateway-vllm-api-key", "api-key", "servingApiKey"),
         ("serving-vllm-api-key", "api-key", "servingApiKey"),
         ("serving-hugging-face-token", "token", "huggingFaceToken"),
+        ("serving-registry-login", ".dockerconfigjson", "registryLogin"),
+        ("gateway-registry-login", ".dockerconfigjson", "registryLogin"),
     ],
 )
 def test_every_secret_holds_its_own_value(wire: list[tuple[Any, Any]], name: str, key: str, secret: str) -> None:

@@ -167,6 +167,8 @@ REFUSED: dict[str, RawConfig] = {
     "a budget that may be passed": own(maxMonthlyUsd="500"),
     "a budget that cannot be kept": own(maxHourlyUsd="0.01"),
     "a budget without a price": unpriced(maxMonthlyUsd="2000"),
+    "addresses of a proxy that there is not": own(hub={"cidr": "10.0.0.0/8"}),
+    "labels of nodes that the program makes": own(gpuNodeLabels={"nvidia.com/gpu.product": "NVIDIA-L4"}),
     "a stack that Google has no name for": replace(raw(), stack="My_Stack.of-a-name-that-goes-on-and-on"),
 }
 # What is only worth knowing.

@@ -213,7 +213,7 @@ def test_an_unknown_secret_is_refused_and_never_echoed() -> None:
     assert not admit(config).problems
 
 
-@pytest.mark.parametrize("key", [k for k in SECRETS if k != "huggingFaceToken"])
+@pytest.mark.parametrize("key", [k for k in SECRETS if k not in ("huggingFaceToken", "registryLogin")])
 def test_a_missing_secret_stops_an_update_and_is_a_reminder_to_a_plan(key: str) -> None:
     config = replace(raw(), secrets={k: v for k, v in raw().secrets.items() if k != f"{P}{key}"})
     found = admit(config).problems
@@ -238,6 +238,77 @@ def test_commands_that_set_a_secret_show_it_nowhere() -> None:
         command = secret.command.split(" | ")[-1]
         assert command.startswith("pulumi config set --secret ")
         assert command.split()[-1] == secret.key  # the value comes by standard input or a prompt
+
+
+# --- where weights and images come from --------------------------------------------------------------------------
+
+
+HUB = {
+    "endpoint": (
+        "ftp://hub",
+        "hub.example.com",
+        "https://me:secret-of-mine@hub.example.com",
+        "https://h?a=b",
+        "http://hub.example.com",
+        3,
+    ),
+    "proxy": ("10.0.0.5:3128", "http://10.0.0.5:3128/path", "socks5://10.0.0.5:1080", "http://me:pw@10.0.0.5:3128"),
+    "ca": ("not a certificate", "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----"),
+    "cidr": ("10.0.0.5/8", "everything"),
+    "download": ("never", "yes"),
+}
+
+
+@pytest.mark.parametrize(("setting", "value"), [(key, value) for key, values in HUB.items() for value in values])
+def test_a_way_to_the_hub_that_cannot_be_is_refused_and_no_login_is_echoed(setting: str, value: Any) -> None:
+    found = admit(with_values({f"{P}hub": json.dumps({setting: value})})).problems
+    assert len(found) == 1, found
+    assert found[0].message.startswith(f"{P}hub.{setting} is ")
+    assert "secret-of-mine" not in str(found[0])
+    assert "PRIVATE" not in found[0].message.split(": must")[0]
+
+
+@pytest.mark.parametrize(
+    ("hub", "words"),
+    [
+        ({"cidr": "10.0.0.0/8"}, "nothing reads it"),
+        ({"cidr": "10.0.0.0/8", "proxy": "http://10.1.2.3:3128"}, "nothing reads it"),
+    ],
+)
+def test_a_range_of_addresses_that_nothing_reads_is_refused(hub: Any, words: str) -> None:
+    config = with_values({f"{P}hub": json.dumps(hub)})
+    found = admit(config).problems
+    assert [words in p.message for p in found] == [True]
+    assert not admit(follow(config, found[0].remedy)).problems
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ({"mirrors": {"gcr.io": "registry.example.com"}}, "no image comes from there"),
+        ({"mirrors": {"docker.io": "https://registry.example.com"}}, "must be a registry's host"),
+        ({"login": "maybe"}, "must be true or false"),
+    ],
+)
+def test_images_from_where_none_can_come_are_refused(images: Any, message: str) -> None:
+    found = admit(with_values({f"{P}images": json.dumps(images)})).problems
+    assert [message in p.message for p in found] == [True], found
+
+
+def test_a_login_is_asked_for_where_config_says_so() -> None:
+    config = with_values({f"{P}images": json.dumps({"login": True})})
+    config = replace(config, secrets={k: v for k, v in config.secrets.items() if k != f"{P}registryLogin"})
+    found = admit(config).problems
+    assert ["registryLogin" in p.message for p in found] == [True]
+    assert not admit(follow(config, found[0].remedy)).problems
+
+
+def test_labels_of_gpu_nodes_are_for_clusters_that_the_program_does_not_make() -> None:
+    labels = {f"{P}gpuNodeLabels": json.dumps({"nvidia.com/gpu.product": "NVIDIA-L4"})}
+    config = with_values(labels)
+    found = admit(config).problems
+    assert ["gpuNodeLabels is set, but" in p.message for p in found] == [True]
+    assert not admit(follow(config, found[0].remedy)).problems
 
 
 # --- whatever is typed ----------------------------------------------------------------------------------------------

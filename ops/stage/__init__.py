@@ -1,0 +1,1 @@
+"""`ops pin`: revisions and digests that the catalog does not have yet."""
