@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 # CPU of the proxy with the rendered config: of a chunk, and of a stream beside its chunks. Measured (docs/gateway.md,
-# "Streams"), and brought to the faster machine by what a whole answer took on either: 32.2 and 16 ms there, and 22.4 and
-# 16 in an earlier run. The later one gives at most as much.
+# "Streams"), and brought to the faster machine by what a whole answer took on either: 32.2 and 16 ms there, and 22.4
+# and 16 in an earlier run. The later one gives at most as much.
 CHUNK_S = 0.75e-3
 STREAM_S = 26e-3
 # Of its core, up to which chunks of one stream seldom wait for those of others.
