@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from models.hf_families import DECODERS, ENCODERS, GATED_ENCODERS, TEXT_OF, WITH_SOUND, decoder
 from models.hf_fields import (
+    EXPERTS,
     FFN,
     HEADS,
     HIDDEN,
@@ -22,9 +23,10 @@ from models.hf_fields import (
     VOCAB,
     UnsupportedModelError,
     count,
+    optional,
     part,
 )
-from models.hf_quantization import Stored, stored
+from models.hf_quantization import Stored, fp8_cache, stored
 from models.hf_towers import tower
 from models.hf_understood import MEASURE, alike, understood
 from models.memory.weights import HALF
@@ -52,6 +54,7 @@ class HfModel:
     weights_bytes: int | None  # size of the files; None: the config does not tell
     notes: tuple[str, ...] = ()  # what the estimate leaves out
     lowest: tuple[int, int] = (0, 0)  # compute capability that its way of storing weights needs
+    fp8_cache: bool = False  # whether its files ask for a KV cache in 8 bits
 
     @property
     def size_known(self) -> bool:
@@ -133,7 +136,8 @@ def parse_config(
     _known(named, text, nested, files)
     understood(text, named)
     arch = decoder(text, named, files, front)
-    return _sized(_both_ways(arch) if _looks_back_and_ahead(text) else arch, files, dtype, notes)
+    model = _sized(_both_ways(arch) if _looks_back_and_ahead(text) else arch, files, dtype, notes)
+    return replace(model, fp8_cache=fp8_cache(text if nested else config))
 
 
 def _text_family(family: str, text: str) -> str:
@@ -262,8 +266,13 @@ def _encoder(config: Mapping[str, Any], family: str) -> EncoderArchitecture:
     ffn = count(config, (*FFN, "hidden_dim"), 4 * hidden if family == "nomic_bert" else None)
     vocab, positions = count(config, VOCAB), count(config, POSITIONS)
     gated = family in GATED_ENCODERS
-    body = layers * (4 * hidden * hidden + (3 if gated else 2) * hidden * ffn + 9 * hidden + ffn)
-    learned = 0 if gated or family in ("deberta", "deberta-v2") else positions
+    rotary = gated or config.get("position_embedding_type") == "alibi"
+    # Jina's BERT and Nomic's say themselves whether their MLP has a gate.
+    if activation := config.get("feed_forward_type") or (family == "nomic_bert" and config.get("activation_function")):
+        gated = str(activation).lower().endswith("glu")
+    mlp = (3 if gated else 2) * hidden * ffn
+    body = layers * (4 * hidden * hidden + mlp + 9 * hidden + ffn) + _more_experts(config, family, layers) * mlp
+    learned = 0 if rotary or family in ("deberta", "deberta-v2") else positions
     return EncoderArchitecture(
         parameters=body + (vocab + learned + 4) * hidden + hidden * hidden,
         layers=layers,
@@ -273,6 +282,19 @@ def _encoder(config: Mapping[str, Any], family: str) -> EncoderArchitecture:
         vocab=vocab,
         max_positions=positions,
     )
+
+
+def _more_experts(config: Mapping[str, Any], family: str, layers: int) -> int:
+    """MLPs of an encoder beyond one a layer."""
+    experts = optional(config, *EXPERTS)
+    if experts <= 1:
+        return 0
+    if family != "nomic_bert":
+        raise UnsupportedModelError(
+            f"this is an encoder with a mixture of experts, which the memory model does not know of model_type "
+            f"'{family}'; ops fit --help"
+        )
+    return layers // count(config, ("moe_every_n_layers",), 2) * (experts - 1)
 
 
 def _whisper(config: Mapping[str, Any]) -> DecoderArchitecture:

@@ -139,6 +139,20 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
     return Stored(known, _integer_bytes(found) if integer else _float_bytes(known), ignored, lowest)
 
 
+def fp8_cache(config: Mapping[str, Any]) -> bool:
+    """Whether the files' quantiser says that the KV cache is kept in 8 bits, which vLLM does where no flag says more.
+
+    Source: `resolve_kv_cache_dtype_string` for ModelOpt (vllm PR#29980), PR#30141 for compressed-tensors.
+    """
+    found = part(config, "quantization_config", "compression_config") or {}
+    method = str(found.get("quant_method", "")).lower()
+    if method != "compressed-tensors" and not method.startswith("modelopt"):
+        return False
+    scheme = part(found, "kv_cache_scheme") or {}
+    named = found.get("kv_cache_quant_algo") or (part(found, "quantization") or {}).get("kv_cache_quant_algo")
+    return str(named).upper() == "FP8" or (scheme.get("num_bits") == 8 and str(scheme.get("type", "")) == "float")
+
+
 def _unserved(config: Mapping[str, Any], found: Mapping[str, Any] | None) -> str | None:
     """Whose way of storing it is that no version of vLLM serves."""
     method = str((found or {}).get("quant_method", "")).lower()

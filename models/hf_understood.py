@@ -20,8 +20,10 @@ _STATES = ("state_size", "mamba_d_state", "ssm_cfg", "ssm_state_size", "mamba_nu
 _OTHER_CACHES = (
     *("num_kv_shared_layers", "global_head_dim", "num_global_key_value_heads", "hidden_size_per_layer_input"),
     *("index_topk", "compress_ratios", "cross_attention_layers", "attention_chunk_size"),
-    "block_configs",
+    *("block_configs", "use_cla", "conv_L_cache"),
 )
+# Lists whose layers differ, a number each: those of attention and others.
+_MIXED = ("attn_type_list", "hybrid_layer_pattern")
 _ENCODER_CLASSES = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForPreTraining")
 # Whose cache vLLM keeps compressed (`is_deepseek_mla`); others with a kv_lora_rank, MiniCPM3 among them, expand it.
 _COMPRESSED = ("deepseek", "kimi", "pangu", "glm", "mistral", "axk1", "joyai")
@@ -58,6 +60,9 @@ def understood(config: Mapping[str, Any], family: str) -> None:
     state = next((k for k in _STATES if config.get(k)), None)
     if state:
         raise refuse(f"this model has state-space layers ({state})")
+    mixed = next((k for k in _MIXED if isinstance(config.get(k), list) and len({*map(repr, config[k])}) > 1), None)
+    if mixed:
+        raise refuse(f"this model has layers of several kinds ({mixed})")
     if config.get("sliding_window") and config.get("sliding_window_pattern") and not kinds and family not in PATTERNED:
         raise refuse(f"some of this model's layers slide (sliding_window_pattern {config['sliding_window_pattern']!r})")
     cache = next((k for k in _OTHER_CACHES if config.get(k)), None)

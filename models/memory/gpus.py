@@ -83,6 +83,16 @@ def check_card(
     check_method(capability, lowest, f"{quantization} weights need")
 
 
+def check_dtype(given: str | None, family: str, capability: tuple[int, int] | None) -> None:
+    """Raise ValueError with the remedy for a --dtype that vLLM refuses for a family, on every card."""
+    if given == "float16" and family in FLOAT32_OR_BFLOAT16:
+        old = capability is not None and capability < _AMPERE
+        raise ValueError(
+            f"{family} overflows in float16, so vLLM refuses --dtype float16; give "
+            f"{'--gpu l4 or another card of 8.0 or later' if old else '--dtype bfloat16'}"
+        )
+
+
 def check_cache(capability: tuple[int, int], kv_cache_dtype: str, family: str) -> None:
     """Raise ValueError with the remedy for an FP8 cache that the only attention backend of a family cannot read."""
     if kv_cache_dtype in ("fp8", "fp8_e4m3") and family in ON_TRITON and capability < _E4M3:

@@ -27,6 +27,7 @@ class VllmVersion:
     tokens_by_context: bool = False  # "GPU KV cache size" is concurrency times context, not blocks of all groups
     hybrid_cache: bool = True  # sliding windows keep only their window
     group_ratio: float = 1.25  # two kinds of layers closer than this share groups of the larger one's size
+    cache_of_files: bool = False  # a KV cache in 8 bits where the files' quantiser says so and no flag else
     batches_in_flight: int = 1  # steps whose tokens a sliding window still holds
     refuses_sequences: bool = False  # more of them than blocks, which layers with a state need for their graphs
     caches_states: bool = False  # prefix caching is on for layers with a state, which then keep one more
@@ -117,7 +118,8 @@ _V0_10 = replace(_V0_9, name="0.10", hybrid_cache=True)
 _V0_11 = replace(_V0_10, name="0.11", full_graphs=True, video_frames=14, image_beside_video=False)
 _V0_12 = replace(_V0_11, name="0.12", flashinfer_workspace=True)
 _V0_13 = replace(_V0_12, name="0.13", dense_captures=False, announces_video=False)
-_V0_18 = replace(_V0_13, name="0.18", sampler_bytes=16, non_torch_gib=0.30, experts_gib=0.40, state_kernels_gib=3.4)
+_V0_15 = replace(_V0_13, name="0.15", cache_of_files=True)
+_V0_18 = replace(_V0_15, name="0.18", sampler_bytes=16, non_torch_gib=0.30, experts_gib=0.40, state_kernels_gib=3.4)
 _V0_19 = replace(_V0_18, name="0.19", group_ratio=1.5, marlin_on_turing=True)
 _V0_20 = replace(_V0_19, name="0.20", counts_graphs=True, refuses_sequences=True, refuses_parts=True)
 _V0_21 = replace(
@@ -134,7 +136,7 @@ _V0_30 = replace(_V0_29, name="0.30", second_guesses_ngrams=True)
 # Newest first.
 VLLM_VERSIONS = (
     *(_V0_30, _V0_29, _V0_28, _V0_27, _V0_25, _V0_24, _V0_23, _V0_22, _V0_21, _V0_20, _V0_19, _V0_18),
-    *(_V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8_5, _V0_8_4, _V0_8, _V0_6, _V0),
+    *(_V0_15, _V0_13, _V0_12, _V0_11, _V0_10, _V0_9, _V0_8_5, _V0_8_4, _V0_8, _V0_6, _V0),
 )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.facts import GIB
-from models.memory.gpus import ON_TRITON, check_cache, check_card, needs_flashinfer
+from models.memory.gpus import ON_TRITON, check_cache, check_card, check_dtype, needs_flashinfer
 from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_token_bytes
 from models.memory.peaks import (
     contexts_of_items,
@@ -233,6 +233,7 @@ def gpu_fit(
     Raises ValueError for flags that vLLM refuses whatever the memory, and for what the card cannot run.
     """
     check_knobs(arch, knobs, version)
+    check_dtype(served_dtype, arch.family, capability)
     if capability is not None:
         served = "bfloat16" if (served_dtype or dtype) == "float32" else served_dtype or dtype
         check_card(capability, quantization=quantization, served_dtype=served, version=version, family=arch.family)

@@ -22,7 +22,29 @@ from ops.fit.subject import Subject
 _TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
 
 
+# Flags of vLLM that no engine on CPU has.
+_OF_VLLM = (
+    *("--utilization", "--max-num-seqs", "--tensor-parallel", "--eager", "--dtype", "--kv-cache-dtype", "--max-loras"),
+    *("--max-lora-rank", "--speculative-method", "--num-speculative-tokens", "--draft-config", "--limit-mm-per-prompt"),
+    "--vllm",
+)
+
+
+def _refuse_flags(args: argparse.Namespace, subject: Subject) -> None:
+    """Raise OpsError for flags of vLLM where another engine serves, rather than pass over them."""
+    given = [flag for flag in _OF_VLLM if getattr(args, flag.removeprefix("--").replace("-", "_"))]
+    if args.prefix_caching is not None:
+        given.append("--enable-prefix-caching" if args.prefix_caching else "--no-enable-prefix-caching")
+        args = argparse.Namespace(**vars(args) | {"prefix_caching": None})
+    if given:
+        raise OpsError(
+            f"{' and '.join(given)}: flags of vLLM, and {subject.name} is served on CPU by another engine",
+            command_line(args, dict.fromkeys(given)),
+        )
+
+
 def on_cpu(args: argparse.Namespace, subject: Subject, host: float, parts: Mapping[str, float], context: int) -> Answer:
+    _refuse_flags(args, subject)
     speed.refuse_on_cpu(args, command_line)
     fits, machine = place_on(args, host, list(SYSTEM_MACHINES.values()))
     fits = fits and machine is not None

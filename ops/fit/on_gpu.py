@@ -47,6 +47,8 @@ def _knobs(args: argparse.Namespace, subject: Subject, gpu_gib: float, version: 
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
     named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
     given |= {name: value for name, value in named.items() if value is not None}
+    if subject.fp8_cache and version.cache_of_files and given.get("kv_cache_dtype", "auto") == "auto":
+        given["kv_cache_dtype"] = "fp8"
     return replace(
         knobs,
         **given,
@@ -121,6 +123,9 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
         )
 
     fit = estimate(knobs)
+    notes = subject.notes
+    if knobs.kv_cache_dtype == "fp8" and args.kv_cache_dtype in (None, "auto") and subject.fp8_cache:
+        notes += ("its files ask for a KV cache in 8 bits; --kv-cache-dtype bfloat16 keeps it whole",)
     host = vllm_host_memory(subject.weights_bytes, knobs.tensor_parallel).total_gib
     on_l4 = args.gpu_memory_gib is None and gpu == "l4"
     candidates = [m for m in G2_MACHINES.values() if m.gpus >= knobs.tensor_parallel] if on_l4 else []
@@ -206,7 +211,7 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
         "speed": fast.json,
         "throughput": known.json,
         "profiles": [asdict(profile) for profile in profiles],
-        "notes": list(subject.notes),
+        "notes": list(notes),
         "remedies": list[Json](changes),
     }
     prefill = f"chunks of {knobs.max_num_batched_tokens:,} tokens"
@@ -222,7 +227,7 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
         *fast.lines,
         *known.lines,
         *profile_lines(profiles),
-        *rest_lines(host, machine, disk, subject.notes, changes),
+        *rest_lines(host, machine, disk, notes, changes),
     ]
     return Answer(fits, answer, "\n".join(lines))
 

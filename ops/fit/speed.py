@@ -83,6 +83,8 @@ def computed(
         return Told(None, (f"  speed: not known on this GPU; published runs were found of {known} only",))
     if without := "CUDA graphs" if knobs.eager else "knowing how many guesses are right" if knobs.speculation else "":
         return Told(None, (f"  speed: not told without {without}",))
+    if arch.family == "whisper":
+        return Told(None, ("  speed: not told of speech, whose prompt is sound",))
     load = _load(args, fit.requested_len, command)
     task = work(
         arch,

@@ -36,6 +36,7 @@ class Subject:
     dtype: str
     notes: tuple[str, ...] = ()
     lowest: tuple[int, int] = (0, 0)  # compute capability that its way of storing weights needs
+    fp8_cache: bool = False  # whether its files ask for a KV cache in 8 bits
     flags: Mapping[str, int | float | bool | str] = field(default_factory=dict[str, "int | float | bool | str"])
     sizing: Sizing | None = None  # of a catalog entry: its engine's; None: what the architecture suggests
     stated_gib: float | None = None  # host memory, where an engine states it and no model of memory computes it
@@ -150,7 +151,16 @@ def from_config(args: argparse.Namespace) -> Subject:
             f"{command_line(args, {})} --weights-bytes N   # the sum of its weight files",
         )
     name = args.config.name if args.config.is_dir() else str(args.config)
-    return Subject(name, model.architecture, model.quantization, size, model.dtype, model.notes, model.lowest)
+    return Subject(
+        name,
+        model.architecture,
+        model.quantization,
+        size,
+        model.dtype,
+        model.notes,
+        model.lowest,
+        model.fp8_cache,
+    )
 
 
 def read_model(args: argparse.Namespace, path: Path, given: Quantization | None = None) -> HfModel:

@@ -512,3 +512,50 @@ def test_what_modelopt_says_in_a_file_of_its_own_is_read(tmp_path: Path) -> None
     assert read_config(tmp_path).quantization is Quantization.NVFP4
     (tmp_path / "hf_quant_config.json").write_text("[", encoding="utf-8")
     assert read_config(tmp_path).quantization is Quantization.NONE
+
+
+@pytest.mark.parametrize(
+    ("config", "millions"),
+    [
+        # nomic-embed-text v1.5 and v2-moe, jina-embeddings-v2-base-en: what their pages say.
+        ({"model_type": "nomic_bert", "vocab_size": 30_528, "activation_function": "swiglu"}, 137),
+        (
+            {"model_type": "nomic_bert", "vocab_size": 250_048, "activation_function": "gelu"}
+            | {"num_experts": 8, "moe_every_n_layers": 2},
+            475,
+        ),
+        (
+            {"model_type": "bert", "vocab_size": 30_528, "position_embedding_type": "alibi"}
+            | {"feed_forward_type": "geglu"},
+            137,
+        ),
+    ],
+)
+def test_an_encoder_counts_its_gates_and_experts(config: dict[str, Any], millions: int) -> None:
+    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    arch = parse_config(sizes | {"max_position_embeddings": 8192} | config).architecture
+    assert isinstance(arch, EncoderArchitecture)
+    assert arch.parameters / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_an_encoder_of_experts_that_nobody_knows_is_refused() -> None:
+    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    with pytest.raises(UnsupportedModelError, match="mixture of experts"):
+        parse_config(sizes | {"model_type": "bert", "vocab_size": 9, "max_position_embeddings": 9, "num_experts": 8})
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        {"attn_type_list": [0, 0, 1, 0]},
+        {"hybrid_layer_pattern": [0, 1, 1, 1]},
+        {"conv_L_cache": 3},
+        {"use_cla": True, "cla_share_factor": 2},
+    ],
+)
+def test_layers_of_several_kinds_are_refused_whatever_lists_them(mixed: dict[str, Any]) -> None:
+    for family in ("llama", "some_new_one"):
+        with pytest.raises(UnsupportedModelError) as refused:
+            parse_config(LLAMA | mixed | {"model_type": family})
+        assert refused.value.flags == {}
+    assert parse_config(LLAMA | {"attn_type_list": [1, 1, 1]}).architecture == decoder_of()

@@ -528,6 +528,59 @@ def test_bfloat16_on_an_old_card_is_refused_and_float16_is_the_way_out(
     assert answer(capsys, *words, "--dtype", "float16")[0] == 0
 
 
+@pytest.mark.parametrize("gpu", [("--gpu", "t4"), ("--gpu", "l4"), ("--gpu-memory-gib", "24")])
+def test_float16_of_a_family_that_overflows_in_it_is_refused_and_the_remedy_is_not(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, gpu: tuple[str, str]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIGS["gemma-3-1b"]), encoding="utf-8")
+    code, told = follow(capsys, "--config", file, *gpu, "--dtype", "float16")
+    assert "overflows in float16" in told[0]
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    "quantized",
+    [
+        {"quant_method": "compressed-tensors", "config_groups": {"0": {"weights": {"num_bits": 8, "type": "float"}}}}
+        | {"kv_cache_scheme": {"num_bits": 8, "type": "float"}},
+        {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"},
+    ],
+)
+def test_a_cache_is_in_8_bits_where_the_files_say_so_and_no_flag_else(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, quantized: dict[str, Any]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(QWEN_32B | {"num_hidden_layers": 8, "quantization_config": quantized}), "utf-8")
+
+    def tokens(*words: object) -> int:
+        return answer(capsys, "--config", file, *words)[1]["kv_cache_tokens"]
+
+    assert tokens() == tokens("--kv-cache-dtype", "auto") == tokens("--kv-cache-dtype", "fp8")
+    assert 1.9 < tokens() / tokens("--kv-cache-dtype", "bfloat16") < 2.1
+    assert tokens("--vllm", "0.13.0") == tokens("--vllm", "0.13.0", "--kv-cache-dtype", "bfloat16")
+    assert any("8 bits" in note for note in answer(capsys, "--config", file)[1]["notes"])
+
+
+@pytest.mark.parametrize("gguf", [False, True])
+@pytest.mark.parametrize(
+    "flag", [("--tensor-parallel", "2"), ("--kv-cache-dtype", "fp8"), ("--eager",), ("--no-enable-prefix-caching",)]
+)
+def test_a_flag_of_vllm_for_what_runs_on_cpu_is_refused_and_the_command_without_it_answers(
+    capsys: pytest.CaptureFixture[str], config: Path, gguf: bool, flag: tuple[str, ...]
+) -> None:
+    words = ("--config", config, "--cpu", "--weights-bytes", 20_000_000_000) if gguf else ("embeddings",)
+    code, told = follow(capsys, *words, *flag)
+    assert flag[0] in told[0]
+    assert code == 0
+
+
+def test_no_speed_is_told_of_speech(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIGS["whisper-large-v3"]), encoding="utf-8")
+    assert answer(capsys, "--config", file)[1]["speed"] is None
+
+
 @pytest.mark.parametrize("gpu", [("--gpu", "l4"), ("--gpu-memory-gib", "24")])
 def test_a_gpu_for_an_encoder_is_refused_and_the_command_without_it_answers(
     capsys: pytest.CaptureFixture[str], gpu: tuple[str, str]
