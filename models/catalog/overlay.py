@@ -76,7 +76,7 @@ def lay_over(shipped: Mapping[str, ModelSpec], groups: Mapping[str, Group], file
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        return Laid(dict(shipped), flaws=[Flaw(f"{file.name} cannot be read: {why}", f"ls -l {file.name}")])
+        return Laid(dict(shipped), flaws=[Flaw(f"{file} cannot be read: {why}", f"ls -ld {file}")])
     return lay_text(shipped, groups, text, file.name)
 
 
