@@ -64,13 +64,14 @@ def with_overlay(
     files = overlay_file()
     if not files:
         return shipped, {}, ()
-    if len(files) > 1:
+    file, *others = files
+    if others:
         first, second = OVERLAYS
         both = Flaw(f"{first} and {second} are both there, and one is read", f"mv {second} {second}.old")
         return shipped, {}, (both,)
     from models.catalog.overlay import lay_over  # noqa: PLC0415  only where there is one: a plan starts faster
 
-    laid = lay_over(shipped, groups, files[0])
+    laid = lay_over(shipped, groups, file)
     return laid.catalog, laid.overlaid, tuple(laid.flaws)
 
 

@@ -262,9 +262,8 @@ def _place(
         if step not in inside and inside.get("kind") == step:
             continue
         path.append(str(step))
-        if isinstance(here, dict | list):
-            line = lines[id(cast("object", here))].get(step, line)
-        here, whole = _part(here, step), _part(whole, step)
+        line = lines.get(id(here), {}).get(step, line)
+        here, whole = _part(here, step), _part(cast("object", whole), step)
     return line, tuple(path)
 
 

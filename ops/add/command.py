@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from models.catalog import CATALOG, FLAWS, GROUPS, SHIPPED
 from models.spec import ModelSpec
@@ -198,15 +198,16 @@ def _patch(base: ModelSpec, new: ModelSpec) -> dict[str, Any]:
     return entry
 
 
-def _whole(was: Any, value: Any, short: Any) -> Any:
+def _whole(was: object, value: object, short: object) -> Any:
     """What makes of the one the other when it is merged into it, without what has its default in both."""
-    if not isinstance(value, dict) or not isinstance(was, dict) or was.get("kind") != value.get("kind"):
-        return short if isinstance(short, dict) else value
-    kept = short if isinstance(short, dict) else {}
+    old, new, kept = (cast("dict[str, Any]", one) if isinstance(one, dict) else None for one in (was, value, short))
+    if new is None or old is None or old.get("kind") != new.get("kind"):
+        return value if kept is None else kept
+    kept = kept or {}
     return {
-        key: _whole(was.get(key), inner, kept.get(key, inner))
-        for key, inner in value.items()
-        if key in kept or was.get(key) != inner
+        key: _whole(old.get(key), inner, kept.get(key, inner))
+        for key, inner in new.items()
+        if key in kept or old.get(key) != inner
     }
 
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,6 +22,7 @@ from models.engines.vllm import VllmEngine
 from models.facts import PerQuery, PerToken, Price
 from models.hf_config import HfModel, UnsupportedModelError, parse_config
 from models.hf_families import TEXT_OF
+from models.hf_fields import part
 from models.machines import G2_MACHINES, SYSTEM_MACHINES
 from models.prices import list_prices
 from models.spec import ModelSpec
@@ -198,9 +200,7 @@ def _tower(model: HfModel) -> bool:
 
 
 def _family(config: Json) -> str:
-    family = str(config.get("model_type", ""))
-    inner = config.get("text_config")
-    text = str(inner.get("model_type", "")) if isinstance(inner, dict) else ""
+    family, text = str(config.get("model_type", "")), str((part(config, "text_config") or {}).get("model_type", ""))
     return family if family in TEXT_OF or not text else text
 
 
@@ -209,7 +209,7 @@ def _family(config: Json) -> str:
 
 def _on_vllm(entry: Json, found: Repository, model: HfModel, wanted: Wanted, notes: list[str]) -> ModelSpec:
     weights = _weights(found, model, wanted, notes)
-    method = str(((found.config or {}).get("quantization_config") or {}).get("quant_method", "")).lower()
+    method = str((part(found.config or {}, "quantization_config") or {}).get("quant_method", "")).lower()
     engine: Json = {"kind": "vllm", "gpus": wanted.gpus, "kernel": _KERNELS.get(method)}
     parsers = tool_parsers(found.model_id, _family(found.config or {}), found.template)
     if TASKS[Task(entry["task"])].tools:
@@ -543,5 +543,5 @@ def _plain(value: object) -> Any:
     if isinstance(value, BaseModel):
         return trimmed(value)
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
-    return value.value if hasattr(value, "value") else value  # pyright: ignore[reportAttributeAccessIssue]
+        return [_plain(one) for one in cast("Sequence[object]", value)]
+    return value.value if isinstance(value, Enum) else value

@@ -172,10 +172,6 @@ def _with_texts(found: Repository, texts: Mapping[str, Json]) -> Repository:
 # --- the hub -----------------------------------------------------------------------------------------------------
 
 
-class _NotThereError(Exception):
-    """404."""
-
-
 @dataclass(frozen=True)
 class Hub:
     """A hub, or a mirror of it."""

@@ -99,7 +99,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def offer(hub: Hub, model_id: str, files: Mapping[str, bytes], weights: int, **about: object) -> None:
     """Put a model there, of weights as large as that."""
     hub.repo = model_id
-    hub.revisions = {COMMIT: {**files, "model.safetensors": b"weights"} if weights else dict(files)}
+    hub.revisions[COMMIT] = {**files, "model.safetensors": b"weights"} if weights else files
     hub.stated = {"model.safetensors": weights}
     hub.about |= about
 
@@ -240,7 +240,7 @@ def test_a_gguf_repository_is_on_llama_cpp_with_all_its_files(
 ) -> None:
     hub.repo = "someone/Small-GGUF"
     names = ("small.Q4_K_M.gguf", "small.Q8_0.gguf", "small-00001-of-00002.gguf")
-    hub.revisions = {COMMIT: dict.fromkeys(names, head())}
+    hub.revisions[COMMIT] = {name: head() for name in names}
     hub.stated = {"small.Q4_K_M.gguf": 668_788_096, "small.Q8_0.gguf": 1_170_781_568}
     assert add("someone/Small-GGUF", "--yes", "--as", "small") == 0
     spec = entry(overlay, "small")
