@@ -18,7 +18,7 @@ from models.catalog import CATALOG, FLAWS, GROUPS, SHIPPED
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
 from ops.add.overlay_file import Edit, place, with_entry
-from ops.add.propose import Proposal, Wanted, chosen_file, propose, trimmed, usd_per_hour
+from ops.add.propose import Proposal, Wanted, chosen_file, free_alias, propose, trimmed, usd_per_hour
 from ops.add.repository import HUB, Hub, Repository, of_path
 from ops.entry_words import (
     backend,
@@ -176,10 +176,16 @@ def _repository(args: argparse.Namespace, wanted: Wanted) -> Repository:
 def _replacing(before: ModelSpec, proposal: Proposal) -> tuple[ModelSpec, dict[str, Any]]:
     """The endpoint with another model: what clients know of it stays, its alias, task, group and price."""
     new = proposal.spec
+    if type(new.engine) is not type(before.engine):
+        raise OpsError(
+            f"{before.alias} is on {before.engine.name()}, and {new.model_id} would be on {new.engine.name()}: its "
+            "claim and its Service would not be those of the endpoint that there is",
+            f"ops add {new.model_id} --as {free_alias(new.model_id)}",
+        )
     if new.task is not before.task:
         raise OpsError(
             f"{before.alias} is for {before.task.value}, and {new.model_id} would be for {new.task.value}",
-            f"ops add {new.model_id} --as {new.alias}-2",
+            f"ops add {new.model_id} --as {free_alias(new.model_id)}",
         )
     if type(new.price) is type(before.price):
         new = new.model_copy(update={"price": before.price})

@@ -50,6 +50,7 @@ class Header:
 
     values: Mapping[str, Any]  # scalars and texts
     lengths: Mapping[str, int]  # of arrays
+    whole: bool  # False: cut off, so that what is not there may be behind
 
     @property
     def repository(self) -> str | None:
@@ -98,11 +99,12 @@ def read_header(body: bytes, name: str) -> Header:
                 lengths[key] = reader.array()
             else:
                 values[key] = reader.value(kind)
+        whole = True
     except struct.error:
-        pass  # cut off there
+        whole = False
     except ValueError as error:
         raise OpsError(f"{name} is no GGUF file that can be read: {error}", "ops add --help") from None
-    return Header(values, lengths)
+    return Header(values, lengths, whole)
 
 
 @dataclass

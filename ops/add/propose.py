@@ -92,6 +92,8 @@ def propose(found: Repository, wanted: Wanted) -> Proposal:
         spec = _on_tei(entry, found, model, wanted, notes)
     else:
         spec = _on_vllm(entry, found, model, wanted, notes)
+    if spec.price.kind == "per_audio_second":
+        notes.append("price: a guess, since no speed in seconds of audio is known here")
     return Proposal(_priced(spec), notes)
 
 
@@ -189,7 +191,7 @@ def _tasks(found: Repository, model: HfModel) -> Iterator[str]:
         yield "vision" if "vision" in set(Task) else "chat"
     if calls:
         yield "agent"
-    if template is None and found.whole:
+    if template is None and (found.header.whole if found.header else found.whole):
         yield "fim"  # a base model: nothing says how it would be asked in turns
     yield "chat"
 

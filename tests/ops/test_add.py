@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Iterator, Mapping
@@ -429,6 +430,16 @@ def test_another_kind_of_model_does_not_take_over_an_endpoint(
     assert overlay.read_text() == ""
 
 
+@pytest.mark.parametrize("alias", ["claude-haiku", "embeddings"])
+def test_another_engine_does_not_either(
+    alias: str, hub: Hub, overlay: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offer(hub, "some/model", files_of(BASE, template=HERMES), 3_000_000_000)
+    assert add("some/model", "--replace", alias, "--yes", "--task", "chat") == 2
+    assert "remedy: ops add some/model --as model" in capsys.readouterr().err
+    assert overlay.read_text() == ""
+
+
 def test_an_endpoint_of_a_taken_name_is_refused(hub: Hub, overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert add("some/model", "--as", "coder-chat") == 2
     assert "ops add some/model --replace coder-chat" in capsys.readouterr().err
@@ -445,6 +456,20 @@ def test_nothing_is_written_where_nobody_agreed(
     assert add("some/model", *flags) == (0 if flags else 1)
     assert "+  - alias: model" in capsys.readouterr().out
     assert overlay.read_text() == ""
+
+
+@pytest.mark.parametrize(("answer", "written"), [("y\n", True), ("\n", False), ("no\n", False), ("", False)])
+def test_on_a_terminal_it_asks(
+    answer: str, written: bool, hub: Hub, overlay: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    offer(hub, "some/model", files_of(QWEN3_8B_AWQ), 6_000_000_000)
+    assert add("some/model") == (0 if written else 1)
+    assert bool(overlay.read_text()) is written
 
 
 FORMS = {
