@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -155,8 +156,7 @@ def _repository(args: argparse.Namespace, wanted: Wanted) -> Repository:
         return of_path(path, args.model_id)
     if args.model.endswith((".json", ".gguf")) or args.model.startswith((".", "/", "~")):
         raise OpsError(f"there is no {args.model}", f"ls -l {shlex.quote(str(path.parent))}")
-    organisation, slash, name = args.model.partition("/")
-    if not slash or not organisation or not name or "/" in name or not args.model.isascii():
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", args.model, re.ASCII):
         close = near(args.model, [spec.model_id.rpartition("/")[2] for spec in CATALOG.values()])
         meant = next((s.model_id for s in CATALOG.values() if close and s.model_id.endswith(f"/{close[0]}")), None)
         raise OpsError(

@@ -285,13 +285,11 @@ def _too_large(entry: Json, engine: Json, wanted: Wanted, reason: str) -> OpsErr
 
 def _weights(found: Repository, model: HfModel, wanted: Wanted, notes: list[str]) -> Json:
     patterns, size = _patterns(found), model.weights_bytes
-    if found.whole:
-        stored = [f for f in found.files if f.name.endswith(".safetensors") and _matches(f, patterns)]
-        size = sum(f.size for f in stored)
-    elif found.weights_bytes:
-        size = found.weights_bytes
+    listed = sum(f.size for f in found.files if f.name.endswith(".safetensors") and _matches(f, patterns))
+    if listed or found.weights_bytes:  # a mirror may list files without their sizes
+        size = listed or found.weights_bytes
     else:
-        notes.append("size of the weights: computed from the config, since no list of files was read")
+        notes.append("size of the weights: computed from the config, since no sizes of files were read")
     if not size:
         raise OpsError(
             f"nothing says how large the weights of {found.model_id} are",

@@ -183,6 +183,10 @@ class Hub:
     def of_environment(cls, url: str | None = None) -> Hub:
         """`url`, or HF_ENDPOINT, or the hub itself; with HF_TOKEN. Raises OpsError for what is no address."""
         endpoint = base_url("ops add MODEL", "--hub", url or os.environ.get("HF_ENDPOINT") or HUB)
+        if urllib.parse.urlsplit(endpoint).username is not None:
+            raise OpsError(
+                "the address of the hub has a name or a password in it, which would be shown", "unset HF_ENDPOINT"
+            )
         token = (os.environ.get("HF_TOKEN") or "").strip()
         return cls(endpoint, token if token.isascii() and token.isprintable() and token else None)
 
@@ -202,7 +206,7 @@ class Hub:
             where=f"{urllib.parse.urlsplit(self.url).netloc}",
             files=files,
             revision=commit,
-            licence=str(card.get("license") or tagged or "") or None,
+            licence=_first(card.get("license")) or tagged or None,
             licence_name=str(card.get("license_name") or "") or None,
             gated=bool(info.get("gated")),
             pipeline=str(info.get("pipeline_tag") or "") or None,
@@ -308,6 +312,12 @@ class _TokenStaysHome(urllib.request.HTTPRedirectHandler):
 
 def _opener(token: str | None) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(*([_TokenStaysHome] if token else []))
+
+
+def _first(said: object) -> str | None:
+    """A text, or the first of a list of them."""
+    one = next(iter(cast("list[object]", said)), None) if isinstance(said, list) else said
+    return one if isinstance(one, str) and one else None
 
 
 def _dicts(found: object) -> list[Json]:

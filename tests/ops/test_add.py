@@ -343,6 +343,25 @@ def test_more_gpus_are_proposed_where_they_hold_it(hub: Hub, overlay: Path, caps
     assert "remedy: ops add some/model --gpus 2" in capsys.readouterr().err
 
 
+def test_a_mirror_that_states_no_sizes_is_believed_about_the_index(hub: Hub, overlay: Path) -> None:
+    index = json.dumps({"metadata": {"total_size": 6_099_000_000}, "weight_map": {}})
+    files = files_of(QWEN3_8B_AWQ, model_DOT_safetensors_DOT_index_DOT_json=index)
+    offer(hub, "some/model", files, 1)
+    hub.stated, hub.states_blobs = {}, False
+    assert add("some/model", "--yes") == 0
+    spec = entry(overlay, "model")
+    assert spec.weights is not None
+    assert spec.weights.bytes_on_disk == 6_099_000_000
+
+
+def test_an_address_with_a_password_is_refused_and_not_told(
+    overlay: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://someone:hunter2@127.0.0.1:9")
+    assert add("some/model") == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "gated, private, or misspelt"), (404, "does not know"), (429, "it answers 429")]
 )
@@ -380,7 +399,9 @@ def test_an_unknown_licence_counts_as_none_for_commerce_and_says_so(
     assert not entry(overlay, "model").licence.commercial_use
 
 
-@pytest.mark.parametrize("name", ["nonsense", "a/b/c", "./no/such.json", "missing.gguf", "/no/where", "ü/ö", ""])
+@pytest.mark.parametrize(
+    "name", ["nonsense", "a/b/c", "./no/such.json", "missing.gguf", "/no/where", "ü/ö", "", "a/b?x=1", "a/..", "a b/c"]
+)
 def test_what_is_no_model_is_refused(name: str, overlay: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert add(name, "--yes") == 2
     assert "refused: " in capsys.readouterr().err
