@@ -189,7 +189,7 @@ def _catalog(shown: Shown) -> str:
                 "",
                 "The entries of [`models/catalog/`](../models/catalog) with what follows from them. How a figure is",
                 "computed: [memory](memory.md), [costs](costs.md). On the screen, with filters and all that is known",
-                "of one: `ops catalog`, `ops catalog coder-chat`. Entries of your own: [models](models.md).",
+                "of one: `ops catalog`, `ops catalog coder-chat`. Entries of your own: [entries](entries.md).",
                 "",
                 "![GPU memory of each model on one L4](pictures/memory.svg)",
                 "",

@@ -24,7 +24,7 @@ from stacks.problems import Problem
 
 Json = dict[str, Any]
 
-_HEAD = """# Entries of this checkout alone, laid over models/catalog: docs/models.md. Ignored by git.
+_HEAD = """# Entries of this checkout alone, laid over models/catalog: docs/entries.md. Ignored by git.
 # yaml-language-server: $schema=docs/schemas/models-local.json
 models:
 """

@@ -106,7 +106,7 @@ def _read(found: Repository, wanted: Wanted) -> HfModel:
         fact = str(error).partition("; ")[0]
         raise OpsError(
             f"{found.model_id} cannot be proposed: {fact}",
-            f"ops fit --config config.json {flags}   # what it would be; then an entry by hand: docs/models.md",
+            f"ops fit --config config.json {flags}   # what it would be; then an entry by hand: docs/entries.md",
         ) from error
     except ValueError as error:
         fact, _, instead = str(error).partition("; ")
