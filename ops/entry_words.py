@@ -74,9 +74,10 @@ def price_words(price: Price) -> str:
 
 
 def price_short(price: Price) -> str:
-    """In a cell: "0.5 / 1.5" of tokens in and out, else in words."""
+    """In a cell: "0.5 / 1.5" of a million tokens in and out; else what is counted, "0.0002 a query"."""
     if not isinstance(price, PerToken):
-        return price_words(price)
+        counted = {name.rpartition("_")[2]: usd for name, usd in price.model_dump().items() if "usd_per_" in name}
+        return ", ".join(f"{usd:g} a {unit}" for unit, usd in counted.items())
     written = f"{price.output_usd_per_mtok:g}" if price.output_usd_per_mtok else "n/a"
     return f"{price.input_usd_per_mtok:g} / {written}"
 

