@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from models.catalog import CATALOG, GROUPS, SHIPPED
 from models.catalog.overlay import LOCAL_GROUP
-from models.engines.vllm import VllmEngine
+from models.engines import ENGINES
 from models.facts import PerQuery, PerToken, Price
 from models.hf_config import HfModel, UnsupportedModelError, parse_config
 from models.hf_families import TEXT_OF
@@ -32,6 +32,7 @@ from models.weights import DecoderArchitecture, EncoderArchitecture, Quantizatio
 from ops.add.licences import licence_of
 from ops.add.parsers import reasoning_parser, tool_parsers
 from ops.add.repository import Repository, RepositoryFile
+from ops.entry_words import fit_of
 from ops.errors import OpsError
 
 Json = dict[str, Any]
@@ -160,10 +161,10 @@ def _sources(found: Repository) -> list[Json]:
 def _task(found: Repository, model: HfModel, wanted: Wanted, notes: list[str]) -> Task:
     """What it is for: as asked, or as its class and the hub's own words say."""
     named = wanted.task or next(_tasks(found, model))
-    if named not in set(Task):
+    if named not in TASKS:
         raise OpsError(
             f"{found.model_id} is for {named}, which nothing serves in this version: there are "
-            f"{', '.join(sorted(Task))}",
+            f"{', '.join(sorted(TASKS))}",
             "ops catalog   # what is served",
         )
     if wanted.task is None:
@@ -188,7 +189,7 @@ def _tasks(found: Repository, model: HfModel) -> Iterator[str]:
     if calls and _CODE.search(found.model_id):
         yield "agent"
     if _tower(model):
-        yield "vision" if "vision" in set(Task) else "chat"
+        yield "vision" if "vision" in TASKS else "chat"
     if calls:
         yield "agent"
     if template is None and (found.header.whole if found.header else found.whole):
@@ -220,7 +221,7 @@ def _on_vllm(entry: Json, found: Repository, model: HfModel, wanted: Wanted, not
         else:
             engine |= parsers.fields
             notes.append(f"tool calls are parsed by {parsers.fields['tool_call_parser']}: {parsers.why}; not run here")
-    known = VllmEngine.model_fields
+    known = next(engine.model_fields for engine in ENGINES if engine.name() == "vllm")
     thinks = reasoning_parser(_family(found.config or {}), found.template, engine.get("tool_call_parser"))
     if thinks and "reasoning_parser" in known:
         engine["reasoning_parser"] = thinks
@@ -247,10 +248,12 @@ def _fitting(entry: Json, engine: Json, model: HfModel, wanted: Wanted) -> Model
         for context in asked:
             spec = _valid(entry | {"engine": engine | {"max_num_seqs": sequences}, "context": context}, wanted)
             try:
-                fit = VllmEngine.of(spec).fit(spec)
+                fit = spec.engine.fit(spec)
             except ValueError as error:
                 reason = str(error).partition("; ")[0]
                 continue
+            if fit is None:
+                return spec
             reason = fit.reason
             if fit.fits and fit.concurrency >= _AT_ONCE:
                 return spec
@@ -269,14 +272,12 @@ def _too_large(entry: Json, engine: Json, wanted: Wanted, reason: str) -> OpsErr
             | {"engine": engine | {"gpus": gpus, "max_num_seqs": _SEQUENCES[-1]}, "context": wanted.context or 4096},
             wanted,
         )
-        try:
-            if VllmEngine.of(spec).fit(spec).fits:
-                return OpsError(
-                    f"{entry['model_id']} does not fit {wanted.gpus} x L4: {reason}",
-                    f"{wanted.command} --gpus {gpus}   # and a quota of as many: pulumi config set gpuQuota {gpus}",
-                )
-        except ValueError:
-            continue
+        fit = fit_of(spec)
+        if fit and fit.fits:
+            return OpsError(
+                f"{entry['model_id']} does not fit {wanted.gpus} x L4: {reason}",
+                f"{wanted.command} --gpus {gpus}   # and a quota of as many: pulumi config set gpuQuota {gpus}",
+            )
     return OpsError(
         f"{entry['model_id']} does not fit {wanted.gpus} x L4: {reason}",
         "ops catalog --fits   # what does; or the same model in fewer bits (AWQ, GPTQ, FP8)",
