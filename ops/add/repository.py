@@ -19,13 +19,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from models.weights import HUB
 from ops.add.gguf import Header, read_header
 from ops.endpoint import base_url
 from ops.errors import OpsError
 
 Json = dict[str, Any]
 
-HUB = "https://huggingface.co"
+
 _TIMEOUT_S = 20
 _LARGEST_TEXT = 20_000_000  # bytes of a file that is read whole
 _HEADER = 16_000_000  # bytes that the metadata of a GGUF file takes at most
