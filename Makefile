@@ -40,6 +40,7 @@ gateway-load: $(SYNCED) ## measure the gateway under load, on the real LiteLLM
 schemas: $(SYNCED) ## write docs/schemas anew from the types and the catalog
 	@$(RUN)/ops schema config --write
 	@$(RUN)/ops schema catalog --write
+	@$(RUN)/ops schema overlay --write
 
 test: schemas docs check ## lint, types and every test
 	$(RUN)/pytest -n 2

@@ -7,6 +7,8 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, cast
 
+from models.weights import MOST_LAYERS
+
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num")
@@ -17,7 +19,6 @@ POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_lengt
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 _MOST = 10**12  # of whatever a config counts: far above any model, far below what a float holds
-_MOST_LAYERS = 1000  # lists as long as this are made of them; the deepest published models have some 130
 # Rotary scalings whose factor is part of max_position_embeddings already, as vLLM reads them.
 _INCLUDED_SCALINGS = {"llama3", "longrope", "su", "mrope", "default"}
 
@@ -55,7 +56,7 @@ def count(config: Mapping[str, Any], names: tuple[str, ...], default: int | None
     value: object = config[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, which is no positive whole number")
-    most = _MOST_LAYERS if name in LAYERS else _MOST
+    most = MOST_LAYERS if name in LAYERS else _MOST
     if value > most:
         raise ValueError(f"config.json has {name} = {reprlib.repr(value)}, and no model has more than {most:,}")
     return value

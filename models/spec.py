@@ -19,7 +19,7 @@ class ModelSpec(Spec):
     """One model of the catalog."""
 
     alias: Alias  # what tenants call it, and the name of its objects in the cluster
-    group: str  # enabled and disabled together, `ai-platform:groups.<group>`
+    group: str  # enabled together, `ai-platform:groups.<group>`, unless `<alias>:enabled` says otherwise
     summary: str
     task: Task
     model_id: ModelId  # "Qwen/Qwen2.5-Coder-7B-Instruct-AWQ"

@@ -10,13 +10,15 @@ from pydantic import Field
 from models.facts import Commit, FileName, HexDigest, Spec
 
 HUB = "https://huggingface.co"  # where weights are published
+MOST_LAYERS = 1000  # lists as long as this are made of them; the deepest published models have some 130
+_Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
 
 
 class CacheLayers(Spec):
     """Layers of one kind of attention, whose KV cache grows with the tokens of a request."""
 
     attention: Literal["full", "sliding", "latent", "cross"]  # latent: MLA keeps one vector in place of keys and values
-    layers: int = Field(gt=0)  # that keep a cache: layers that read another one's do not count
+    layers: _Layers  # that keep a cache: layers that read another one's do not count
     kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
     window: int | None = Field(default=None, gt=0)  # of sliding attention, or encoder positions of cross attention
@@ -26,7 +28,7 @@ class CacheLayers(Spec):
 class StateLayers(Spec):
     """Layers that keep a state of fixed size a sequence in place of a KV cache: linear attention, Mamba."""
 
-    layers: int = Field(gt=0)
+    layers: _Layers
     heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
     state_dim: int = Field(gt=0)  # the state has heads x head_dim x state_dim elements
@@ -38,7 +40,7 @@ class StateLayers(Spec):
 class Experts(Spec):
     """The mixture-of-experts MLPs of a decoder."""
 
-    layers: int = Field(gt=0)  # that have them; the others have one MLP
+    layers: _Layers  # that have them; the others have one MLP
     count: int = Field(gt=1)  # routed experts of a layer, all of them resident
     per_token: int = Field(gt=0)
     ffn: int = Field(gt=0)  # width of one
@@ -70,7 +72,7 @@ class DecoderArchitecture(Spec):
 
     kind: Literal["decoder"] = "decoder"
     parameters: int = Field(gt=0)
-    layers: int = Field(gt=0)  # num_hidden_layers
+    layers: _Layers  # num_hidden_layers
     heads: int = Field(gt=0)  # num_attention_heads
     kv_heads: int = Field(gt=0)  # num_key_value_heads
     head_dim: int = Field(gt=0)
@@ -104,7 +106,7 @@ class EncoderArchitecture(Spec):
 
     kind: Literal["encoder"] = "encoder"
     parameters: int = Field(gt=0)
-    layers: int = Field(gt=0)
+    layers: _Layers
     heads: int = Field(gt=0)
     hidden: int = Field(gt=0)
     ffn: int = Field(gt=0)

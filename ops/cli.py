@@ -20,6 +20,8 @@ _COMMANDS = {
     "pin": "look up missing revisions and image digests (needs the network)",
     "up": "deploy a stack to the embedded cluster or any context, with or without pulumi",
     "cluster": "start, stop and show the embedded cluster",
+    "catalog": "list and filter what can be served, and say all that is known of one model",
+    "add": "make an entry of a model of the hub, a config.json or a GGUF file, or change the model of an endpoint",
     "fit": "show whether a model fits a GPU, and where its memory goes",
     "stage": "fill a model's claim while no GPU is billed",
     "smoke": "ask models what they are for, directly and through the gateway, with a key",

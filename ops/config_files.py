@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from models.go_yaml import YamlError, decode, scalar_text
 from ops.checkout import PROJECT_FILE
 from ops.config_paths import PathError, is_encrypted, parse_path, put, split_assignment
 from ops.errors import OpsError
-from ops.go_yaml import YamlError, decode, scalar_text
 from stacks.commands import typed
 from stacks.forms import outlined, says_number, says_truth
 from stacks.problems import nearest, shown_name, written_path

@@ -164,7 +164,9 @@ def _fallback_problems(plan: Plan, catalog: Mapping[str, ModelSpec]) -> Iterator
             continue
         if target not in served:
             yield Problem(
-                f"{key} is '{target}', whose group '{catalog[target].group}' is off, so it can serve nothing", remove
+                f"{key} is '{target}', and neither it nor its group '{catalog[target].group}' is enabled, so it can "
+                "serve nothing",
+                remove,
             )
         if not _may_replace(catalog[target], catalog[alias]):
             yield Problem(
@@ -195,7 +197,7 @@ def access_notices(plan: Plan) -> Iterator[Notice]:
     yield from _rates(plan)
     for alias, key in plan.settings.platform.keys.items():
         if not expand(plan, key.models):
-            yield Notice(f"key {alias} reaches nothing: every model it lists is in a group that is off")
+            yield Notice(f"key {alias} reaches nothing: no model that it lists is enabled")
     # One notice a list: of two that each add a name to its end, the second would replace what the first one added.
     wanted: dict[tuple[_List, ...], dict[str, list[str]]] = {}
     for missing in (*_unreached(plan), *_listed_in_vain(plan)):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from models.catalog import CATALOG, FLAWS, GROUPS, Group
+from models.catalog import CATALOG, FLAWS, GROUPS, OVERLAID, Group
 from models.spec import ModelSpec
 from stacks.access import access_notices, access_problems
 from stacks.plan import Plan, make_plan
@@ -13,6 +14,9 @@ from stacks.problems import Notice, Problem
 from stacks.rules import notices, problems
 from stacks.rules.prepared import unprepared
 from stacks.settings import RawConfig, parse
+
+if TYPE_CHECKING:
+    from models.catalog.overlay import Overlaid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +40,16 @@ def admit(
     catalog: Mapping[str, ModelSpec] = CATALOG,
     groups: Mapping[str, Group] = GROUPS,
     *,
+    overlaid: Mapping[str, Overlaid] | None = None,
     rehearsal: bool = False,
 ) -> Admission:
-    """Judge a stack's config.
+    """Judge a stack's config. `overlaid` is what of the catalog is this checkout's own.
 
     `rehearsal` is for `ops plan`, which cannot decrypt and deploys nothing: a missing secret is then something to do
     before `pulumi up`, not a reason to show nothing.
     """
     settings, found = parse(raw, catalog, groups)
-    plan = make_plan(settings, catalog)
+    plan = make_plan(settings, catalog, OVERLAID if catalog is CATALOG else overlaid)
     if FLAWS and catalog is CATALOG:
         # Alone: beside a catalog that lacks entries, half of what config says would look wrong.
         flaws = tuple(Problem(flaw.message, flaw.remedy) for flaw in FLAWS)

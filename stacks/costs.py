@@ -16,6 +16,7 @@ from models.prices import HOURS_PER_MONTH, NAT_BILLED_VMS, Item, PriceTable, lis
 from models.tasks import TASKS
 from models.throughput import price_per_mtok, usual
 from stacks.plan import Plan, PlannedModel, State, Workload, on_gpu
+from stacks.sections import Overrides
 
 CENTS, HOURLY_DIGITS = 2, 4  # decimals in which budgets are judged and totals are shown
 
@@ -94,7 +95,7 @@ class Costs:
     now: tuple[Line, ...]
     nodes_at_worst: int  # GPU nodes with every enabled model up, within the quota
     at_worst: tuple[Line, ...]
-    models: tuple[ModelCost, ...]  # of enabled groups, those that run here
+    models: tuple[ModelCost, ...]  # of enabled ones, those that run here
 
     @property
     def idle_usd_per_month(self) -> float:
@@ -195,14 +196,18 @@ class _Bill:
         yield from self.database("gateway database", platform.gateway.database)
         if platform.gateway.former_database != "none":
             yield from self.database("former database, kept", platform.gateway.former_database)
-        # A group that config never named was never on, so there is nothing of it to keep.
-        once = [m for m in self.plan.models if m.state is State.DISABLED and m.spec.group in platform.groups]
+        once = [m for m in self.plan.models if m.state is State.DISABLED and self.named(m)]
         disabled = [load for m in once if (load := m.workload)]
         enabled = [load for m in self.plan.deployed if (load := m.workload)]
         yield self.line(f"claims of {len(enabled)} models", Item.DISK, sum(load.claim_gib for load in enabled))
         if platform.retain_weights and disabled:
             gib = sum(load.claim_gib for load in disabled)
-            yield self.line(f"claims kept of {len(disabled)} models whose group is off", Item.DISK, gib)
+            yield self.line(f"claims kept of {len(disabled)} models that are not enabled", Item.DISK, gib)
+
+    def named(self, model: PlannedModel) -> bool:
+        """Whether config names a model to enable it or not, or its group: else it never was, so no claim is kept."""
+        own = self.plan.settings.models.get(model.spec.alias, Overrides())
+        return model.spec.group in self.plan.settings.platform.groups or own.asked_enabled is not None
 
     def database(self, what: str, kind: str) -> Iterator[Line]:
         """A database by its kind, whether it is used or kept."""

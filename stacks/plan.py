@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from components.gateway import litellm_gateway, postgres
 from models.cold_start import ColdStart
@@ -28,13 +29,16 @@ from stacks.secrets import (
 from stacks.sections import Overrides
 from stacks.settings import Settings
 
+if TYPE_CHECKING:
+    from models.catalog.overlay import Overlaid
+
 
 class State(StrEnum):
     """Where a model of the catalog stands in a plan."""
 
     UP = "up"
     OFF = "off"  # deployed at zero replicas, costs its claim
-    DISABLED = "disabled"  # its group is off: nothing of it exists but a kept claim
+    DISABLED = "disabled"  # neither it nor its group is enabled: nothing of it exists but a kept claim
     EXTERNAL = "external"  # registered, runs elsewhere
 
 
@@ -95,6 +99,7 @@ class Plan:
     gpu: Choice | None
     system: Choice
     secrets: tuple[SecretKey, ...]  # those that this plan needs
+    overlaid: Mapping[str, Overlaid] = field(default_factory=dict[str, "Overlaid"])  # what this checkout has for itself
 
     @property
     def max_gpu_nodes(self) -> int:
@@ -115,8 +120,16 @@ class Plan:
 
     @property
     def deployed(self) -> tuple[PlannedModel, ...]:
-        """Models of enabled groups."""
+        """Enabled models: one by one, or with their group."""
         return tuple(model for model in self.models if model.state is not State.DISABLED)
+
+    @property
+    def local(self) -> str | None:
+        """Enabled models that are otherwise here than in the catalog: "models.local.yaml: coder-chat (context)"."""
+        told = [(m.spec.alias, self.overlaid[m.spec.alias]) for m in self.deployed if m.spec.alias in self.overlaid]
+        if not told:
+            return None
+        return f"{told[0][1].file}: {', '.join(f'{alias} ({found.what})' for alias, found in told)}"
 
     @property
     def registries(self) -> tuple[str, ...]:
@@ -125,7 +138,9 @@ class Plan:
         return tuple(sorted({image.registry for image in images} - self.settings.platform.images.mirrors.keys()))
 
 
-def make_plan(settings: Settings, catalog: Mapping[str, ModelSpec]) -> Plan:
+def make_plan(
+    settings: Settings, catalog: Mapping[str, ModelSpec], overlaid: Mapping[str, Overlaid] | None = None
+) -> Plan:
     """What these settings ask for, whether or not it can be had."""
     models = tuple(_planned(spec, settings) for spec in catalog.values())
     return Plan(
@@ -134,13 +149,15 @@ def make_plan(settings: Settings, catalog: Mapping[str, ModelSpec]) -> Plan:
         gpu=_gpu_machine(settings, models),
         system=_system_machine(settings, models),
         secrets=_needed_secrets(settings, models),
+        overlaid=overlaid or {},
     )
 
 
 def _planned(entry: ModelSpec, settings: Settings) -> PlannedModel:
     overrides = settings.models.get(entry.alias, Overrides())
     spec = overrides.apply(entry)
-    enabled = settings.platform.groups.get(spec.group, False)
+    own = overrides.asked_enabled
+    enabled = settings.platform.groups.get(spec.group, False) if own is None else own
     replicas = overrides.asked_replicas
     if not enabled:
         state = State.DISABLED

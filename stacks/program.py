@@ -58,6 +58,8 @@ def main() -> None:
         sys.exit(1)
     for notice in admission.notices:
         pulumi.log.warn(str(notice))
+    if local := admission.plan.local:
+        pulumi.log.info(f"of this checkout alone, in {local}")
     if not settings.REHEARSAL.get():
         end_without_traceback()
     deploy(admission.plan)
@@ -264,7 +266,7 @@ def hub_access(plan: Plan) -> HubAccess:
 def _models(
     plan: Plan, site: _Site, api_key_mark: pulumi.Output[str]
 ) -> tuple[list[Registration], list[pulumi.Resource]]:
-    """Every model of an enabled group; those going up wait until those at zero have let go of the GPU.
+    """Every enabled model; those going up wait until those at zero have let go of the GPU.
 
     Returns the registrations, and the Deployments of models that come up.
     """

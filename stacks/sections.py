@@ -396,6 +396,11 @@ class Overrides(Section):
     """`<alias>:*`: what a stack may change of a catalog entry. This one, of an engine that runs elsewhere: nothing."""
 
     @property
+    def asked_enabled(self) -> bool | None:
+        """Whether it is enabled, whatever its group; None: as its group is."""
+        return None
+
+    @property
     def asked_replicas(self) -> int:
         """Replicas asked for."""
         return 0
@@ -418,10 +423,15 @@ class Overrides(Section):
 class RunsHere(Overrides):
     """What every model that runs here has, whatever its engine; `overrides_of` adds what the engine lets be changed."""
 
+    enabled: Truth | None = None  # alone, whatever its group; without it, as the group is
     replicas: Annotated[Whole, Field(ge=0, le=100)] = 0
     claim_gib: Annotated[Whole, Field(ge=1, le=_LARGEST_DISK_GIB)] | None = None
     fallback: str | None = None  # alias that serves while this one is off
     tokens_per_second: AboveZero | None = None  # measured under load, one replica, read and written together
+
+    @property
+    def asked_enabled(self) -> bool | None:
+        return self.enabled
 
     @property
     def asked_replicas(self) -> int:

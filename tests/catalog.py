@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Group] = {
     "baseline": Group(summary="the small model that benchmarks and smoke tests run on"),
     "coding-assistant": Group(summary="chat, fill-in-the-middle and tool-using models for editors and agents"),
     "retrieval": Group(summary="embeddings for @codebase and RAG"),
+    "local": Group(summary="entries that a checkout adds for itself, in models.local.yaml"),
     "providers": Group(
         summary="external providers behind the same keys and budgets",
         unavailable="its egress gateway, which holds the provider's key, is not part of this version",
@@ -334,8 +335,10 @@ def install() -> None:
 
     To be called before anything but `models` is imported: `from models.catalog import CATALOG` takes what is there.
     """
-    models.catalog.CATALOG, models.catalog.GROUPS = CATALOG, GROUPS  # pyright: ignore[reportConstantRedefinition]
-    models.catalog.FLAWS = ()  # pyright: ignore[reportConstantRedefinition]
+    models.catalog.SHIPPED, models.catalog.GROUPS = CATALOG, GROUPS  # pyright: ignore[reportConstantRedefinition]
+    laid = models.catalog.with_overlay(CATALOG, GROUPS)
+    models.catalog.CATALOG, models.catalog.OVERLAID, models.catalog.FLAWS = laid  # pyright: ignore[reportConstantRedefinition]
+    models.catalog.PLACES = {}  # pyright: ignore[reportConstantRedefinition]
 
 
 def gated(spec: ModelSpec) -> ModelSpec:

@@ -76,7 +76,7 @@ _HOOKS = ("door.py", "model_state.py", "stream_usage.py", "budget_refusal.py")
 
 @dataclass(frozen=True, kw_only=True)
 class LiteLlmGatewayArgs:
-    """`models` are those of enabled groups, up or not; `serving_namespaces` are where they answer.
+    """`models` are those enabled, up or not; `serving_namespaces` are where they answer.
 
     `model_state` says what a model answers that is not up. It is published once `up` have come up.
     """

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from docs.generate.pages import DOCS, made, mark_of
 from docs.generate.shown import Shown
-from models.catalog import CATALOG, GROUPS
+from models.catalog import GROUPS
+from models.catalog import SHIPPED as CATALOG  # what this checkout has for itself alone is in no page
 from ops.config_files import load
 from ops.errors import OpsError
 

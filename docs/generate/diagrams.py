@@ -168,8 +168,8 @@ def states(shown: Shown) -> str:
         return next(m.state for m in admission.plan.models if m.spec.alias == spec.alias)
 
     commands = {
-        (True, None): "groups.GROUP true",
-        (False, None): "groups.GROUP false",
+        (True, None): "groups.GROUP or ALIAS:enabled true",
+        (False, None): "groups.GROUP or ALIAS:enabled false",
         (None, 1): "ALIAS:replicas 1",
         (None, 0): "ALIAS:replicas 0",
     }

@@ -13,13 +13,24 @@ from pydantic.fields import FieldInfo
 from components.gateway.config import PROVIDERS
 from docs.generate import cpu
 from docs.generate.diagrams import data_path, states
-from docs.generate.pictures import cost_rows, cost_words, fit_of, fit_words, memory, money
+from docs.generate.pictures import cost_rows, cost_words, memory, money
 from docs.generate.shown import Shown
 from models.engines import ENGINES
-from models.facts import Price
 from models.machines import G2_MACHINES
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
+from ops.entry_words import (
+    MEMORY_LEGEND,
+    backend,
+    evaluation_words,
+    fit_of,
+    fit_words,
+    gpu_words,
+    licence_words,
+    memory_bar,
+    price_words,
+    slo_words,
+)
 from ops.findings.causes import CAUSES
 from ops.findings.ways import Ways
 from stacks.sections import overrides_of
@@ -177,14 +188,17 @@ def _catalog(shown: Shown) -> str:
                 f"<!-- shows {shown.mark} -->",
                 "",
                 "The entries of [`models/catalog/`](../models/catalog) with what follows from them. How a figure is",
-                "computed: [memory](memory.md), [costs](costs.md).",
+                "computed: [memory](memory.md), [costs](costs.md). On the screen, with filters and all that is known",
+                "of one: `ops catalog`, `ops catalog coder-chat`. Entries of your own: [entries](entries.md).",
                 "",
                 "![GPU memory of each model on one L4](pictures/memory.svg)",
                 "",
                 "## What is served",
                 "",
+                "Costs are US dollars as registered at the gateway, targets and results as each entry has them.",
+                "",
                 *_table(
-                    ("alias", "task", "group", "model", "licence", "revision", "evaluated"),
+                    ("alias", "model", "backend", "GPU", "context", "cost", "SLO target", "evaluated"),
                     [_served(spec) for spec in shown.catalog.values()],
                 ),
                 "",
@@ -192,19 +206,18 @@ def _catalog(shown: Shown) -> str:
                 "",
                 "On a GPU: how many requests of the whole context the KV cache holds. The first start is a budget,",
                 "which a healthy start beats: node, image, weights from the hub, load.",
+                f"Memory of the GPU: {MEMORY_LEGEND}.",
                 "",
                 *_table(
-                    ("alias", "engine", "context", "GPU", "host memory", "smallest machine", "claim", "first start"),
+                    ("alias", "GPU memory", "holds", "host memory", "smallest machine", "claim", "first start"),
                     [row for spec in shown.catalog.values() if (row := _taken(spec))],
                 ),
                 "",
-                "## What it is sold at",
-                "",
-                "US dollars, as registered at the gateway.",
+                "## What it is, and under which licence",
                 "",
                 *_table(
-                    ("alias", "price"),
-                    [(_code(spec.alias), price_words(spec.price)) for spec in shown.catalog.values()],
+                    ("alias", "task", "group", "licence", "revision"),
+                    [_licensed(spec) for spec in shown.catalog.values()],
                 ),
                 "",
                 "## Groups",
@@ -227,21 +240,24 @@ def _catalog(shown: Shown) -> str:
 
 
 def _served(spec: ModelSpec) -> tuple[str, ...]:
-    licence = spec.licence.name + ("" if spec.licence.commercial_use else ", **no commercial use**")
-    licence += f": {spec.licence.terms}" if spec.licence.terms else ""
-    gated = ", gated" if spec.weights and spec.weights.gated else ""
+    return (
+        _code(spec.alias),
+        spec.model_id + (", gated" if spec.weights and spec.weights.gated else ""),
+        backend(spec),
+        gpu_words(spec),
+        f"{spec.context:,}" if spec.context else "the provider's",
+        price_words(spec.price),
+        slo_words(spec),
+        evaluation_words(spec),
+    )
+
+
+def _licensed(spec: ModelSpec) -> tuple[str, ...]:
     revision = "-"
     if spec.weights:
         revision = _code(spec.weights.revision[:12]) if spec.weights.revision else "not pinned"
-    return (
-        _code(spec.alias),
-        spec.task.value,
-        spec.group,
-        spec.model_id + gated,
-        licence,
-        revision,
-        spec.evaluation.result,
-    )
+    licence = licence_words(spec).replace(", no commercial use", ", **no commercial use**")
+    return _code(spec.alias), spec.task.value, spec.group, licence, revision
 
 
 def _taken(spec: ModelSpec) -> tuple[str, ...] | None:
@@ -252,27 +268,13 @@ def _taken(spec: ModelSpec) -> tuple[str, ...] | None:
     smallest = next((machine.name for machine in G2_MACHINES.values() if needs.lacking(machine) is None), "none")
     return (
         _code(spec.alias),
-        spec.engine.name(),
-        f"{spec.context:,}" if spec.context else "-",
-        fit_words(fit) if fit else "none",
+        _code(memory_bar(fit)) if fit else "none",
+        fit_words(fit) if fit else f"{spec.context:,} tokens",
         f"{needs.gib:.1f} GiB",
         smallest if spec.gpus else "the system pool's",
         f"{spec.engine.claim_gib(spec)} GiB",
         f"{start.progress_deadline / 60:.0f} min at most",
     )
-
-
-_UNITS = {"mtok": "a million", "second": "a second of audio", "query": "a request"}
-
-
-def price_words(price: Price) -> str:
-    """Its fields in words: "$0.5 input, $1.5 output, a million tokens"."""
-    told = [
-        (name.partition("usd_per_")[0].strip("_").replace("_", " "), name.rpartition("_")[2], value)
-        for name, value in price.model_dump().items()
-        if "usd_per_" in name and value is not None
-    ]
-    return ", ".join(f"${value:g} {_UNITS[unit]}{f' {what} tokens' if what else ''}" for what, unit, value in told)
 
 
 # --- costs -----------------------------------------------------------------------------------------------------

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from docs.generate.bars import Bar, stacked
 from docs.generate.shown import Shown
 from models.machines import GPUS
-from models.memory.vllm import GpuFit
 from models.spec import ModelSpec
-from models.weights import Quantization
+from ops.entry_words import fit_of, fit_words, stored
 from stacks.costs import CENTS, HOURLY_DIGITS, Costs, Line, costs
 
 _GPU = GPUS["nvidia-l4"]
@@ -18,35 +17,12 @@ _MEMORY = ("weights", "CUDA libraries, buffers", "activation peak", "CUDA graphs
 _WITHIN = {"free tier": "cluster fee"}  # lines of a bill that belong to another one
 
 
-def fit_of(spec: ModelSpec) -> GpuFit | None:
-    """Where its GPU's memory goes; None without a GPU, or with flags that are refused."""
-    try:
-        return spec.engine.fit(spec)
-    except ValueError:
-        return None
-
-
-def fit_words(fit: GpuFit) -> str:
-    """The verdict."""
-    if not fit.fits:
-        return f"does not fit {fit.requested_len:,} tokens"
-    return f"{fit.requested_len:,} tokens, {int(fit.concurrency):,} at once"
-
-
-def _stored(spec: ModelSpec) -> str:
-    """How its weights are stored: "awq", or the type of their numbers."""
-    if spec.weights is None:
-        return "-"
-    quantization = spec.weights.quantization
-    return spec.weights.dtype if quantization is Quantization.NONE else quantization.value
-
-
 def memory(catalog: Mapping[str, ModelSpec]) -> str:
     """A bar a model that has a GPU: what takes its memory, and how many requests of the whole context it holds."""
     bars = [
         Bar(
             label=spec.alias,
-            under=f"{_stored(spec)} on {spec.engine.name()}",
+            under=f"{stored(spec)} on {spec.engine.name()}",
             parts={
                 "weights": fit.weights_gib,
                 "CUDA libraries, buffers": fit.non_torch_gib,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,7 +19,7 @@ from models.spec import ModelSpec
 
 _ENTRIES = "ENTRIES"
 _HERE = Path(__file__).parent
-_NO_FAMILY = ("__init__", "gather", "parts")
+_NO_FAMILY = ("__init__", "gather", "overlay", "parts")
 _ANY = (Exception, SystemExit)  # a family that leaves would take every command with it
 
 
@@ -32,7 +32,7 @@ class Flaw:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where an entry stands."""
 
     path: Path
@@ -45,13 +45,22 @@ class _Place:
         return entries[self.index].lineno if self.index < len(entries) else 1
 
     def __str__(self) -> str:
-        return f"{_shown(self.path)}:{self.line}"
+        return f"{shown_path(self.path)}:{self.line}"
 
 
-def gather(families: Sequence[str], groups: Container[str]) -> tuple[dict[str, ModelSpec], tuple[Flaw, ...]]:
-    """Every good entry by its alias, in the order of the families, and the flaws of all others."""
+@dataclass(frozen=True)
+class Gathered:
+    """Every good entry by its alias, in the order of the families; where each stands; and the flaws of all others."""
+
+    catalog: Mapping[str, ModelSpec]
+    places: Mapping[str, Place]
+    flaws: tuple[Flaw, ...]
+
+
+def gather(families: Sequence[str], groups: Container[str]) -> Gathered:
+    """The entries of all families."""
     catalog: dict[str, ModelSpec] = {}
-    places: dict[str, _Place] = {}
+    places: dict[str, Place] = {}
     flaws: list[Flaw] = []
     for family in families:
         for found in _load(_HERE / f"{family}.py"):
@@ -59,32 +68,38 @@ def gather(families: Sequence[str], groups: Container[str]) -> tuple[dict[str, M
                 flaws.append(found)
                 continue
             spec, place = found
-            same_name = next((s.alias for s in catalog.values() if s.served_name == spec.served_name), None)
-            wrong = None
-            if spec.alias in catalog:
-                wrong = f"alias '{spec.alias}' is taken by {places[spec.alias]}, and one would replace the other"
-            elif same_name:
-                wrong = f"{spec.alias}: served_name '{spec.served_name}' is taken by {places[same_name]}"
-            elif spec.served_name in catalog:
-                wrong = f"{spec.alias}: served_name '{spec.served_name}' is the alias of {places[spec.served_name]}"
-            elif spec.group not in groups:
-                wrong = f"{spec.alias}: there is no group '{spec.group}' in models/catalog/parts.py to enable it with"
-            elif spec.alias in groups:
-                wrong = f"alias '{spec.alias}' is the name of a group too, and a key that lists it would mean both"
-            if wrong:
-                flaws.append(_flaw(place.path, place.line, wrong))
+            if wrong := clash(spec, catalog, places, groups):
+                flaws.append(flaw(place.path, place.line, wrong))
             else:
                 catalog[spec.alias], places[spec.alias] = spec, place
     known = {*families, *_NO_FAMILY}
     flaws += [
-        _flaw(path, 1, "it is in no FAMILIES of models/catalog/__init__.py, so nothing of it is read")
+        flaw(path, 1, "it is in no FAMILIES of models/catalog/__init__.py, so nothing of it is read")
         for path in sorted(_HERE.glob("*.py"))
         if path.stem not in known
     ]
-    return catalog, tuple(flaws)
+    return Gathered(catalog, places, tuple(flaws))
 
 
-def _load(path: Path) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
+def clash(
+    spec: ModelSpec, catalog: Mapping[str, ModelSpec], places: Mapping[str, object], groups: Container[str]
+) -> str | None:
+    """What an entry would share with those that are there, whose places are told; None for nothing."""
+    same_name = next((s.alias for s in catalog.values() if s.served_name == spec.served_name), None)
+    if spec.alias in catalog:
+        return f"alias '{spec.alias}' is taken by {places[spec.alias]}, and one would replace the other"
+    if same_name:
+        return f"{spec.alias}: served_name '{spec.served_name}' is taken by {places[same_name]}"
+    if spec.served_name in catalog:
+        return f"{spec.alias}: served_name '{spec.served_name}' is the alias of {places[spec.served_name]}"
+    if spec.group not in groups:
+        return f"{spec.alias}: there is no group '{spec.group}' in models/catalog/parts.py to enable it with"
+    if spec.alias in groups:
+        return f"alias '{spec.alias}' is the name of a group too, and a key that lists it would mean both"
+    return None
+
+
+def _load(path: Path) -> Iterator[tuple[ModelSpec, Place] | Flaw]:
     """Entries of a family; where it cannot be imported, each of its entries by itself."""
     try:
         entries: object = getattr(importlib.import_module(f"{__package__}.{path.stem}"), _ENTRIES)
@@ -97,16 +112,16 @@ def _load(path: Path) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
         yield from _one_by_one(path, error)
         return
     for index, spec in enumerate(found):
-        yield _checked(spec, _Place(path, index))
+        yield _checked(spec, Place(path, index))
 
 
-def _checked(spec: object, place: _Place) -> tuple[ModelSpec, _Place] | Flaw:
+def _checked(spec: object, place: Place) -> tuple[ModelSpec, Place] | Flaw:
     if isinstance(spec, ModelSpec):
         return spec, place
-    return _flaw(place.path, place.line, f"{spec!r:.60} among {_ENTRIES} is no ModelSpec: is a comma lacking?")
+    return flaw(place.path, place.line, f"{spec!r:.60} among {_ENTRIES} is no ModelSpec: is a comma lacking?")
 
 
-def _one_by_one(path: Path, error: BaseException) -> Iterator[tuple[ModelSpec, _Place] | Flaw]:
+def _one_by_one(path: Path, error: BaseException) -> Iterator[tuple[ModelSpec, Place] | Flaw]:
     """What of a family can be used, and what is wrong with the rest."""
     try:
         tree = ast.parse(path.read_text(), str(path))
@@ -115,7 +130,7 @@ def _one_by_one(path: Path, error: BaseException) -> Iterator[tuple[ModelSpec, _
         names: dict[str, object] = {"__name__": f"{__package__}.{path.stem}", "__file__": str(path)}
         exec(compile(tree, str(path), "exec"), names)  # noqa: S102  our own file
     except _ANY as failed:
-        yield _flaw(path, _line_in(path, failed), _told(failed))
+        yield flaw(path, _line_in(path, failed), _told(failed))
         return
     flawless = True
     for index, node in enumerate(entries):
@@ -123,13 +138,13 @@ def _one_by_one(path: Path, error: BaseException) -> Iterator[tuple[ModelSpec, _
             spec: object = eval(compile(ast.Expression(node), str(path), "eval"), names)  # noqa: S307
         except _ANY as failed:
             flawless = False
-            yield _flaw(path, node.lineno, _told(failed))
+            yield flaw(path, node.lineno, _told(failed))
         else:
-            checked = _checked(spec, _Place(path, index))
+            checked = _checked(spec, Place(path, index))
             flawless = flawless and not isinstance(checked, Flaw)
             yield checked
     if flawless:  # what failed is none of the entries
-        yield _flaw(path, _line_in(path, error), _told(error))
+        yield flaw(path, _line_in(path, error), _told(error))
 
 
 def _assigns_entries(node: ast.stmt) -> bool:
@@ -174,10 +189,10 @@ def _line_in(path: Path, error: BaseException) -> int:
     return line
 
 
-def _flaw(path: Path, line: int, wrong: str) -> Flaw:
-    return Flaw(f"{_shown(path)}:{line}: {wrong}", f"${{EDITOR:-vi}} +{line} {_shown(path)}")
+def flaw(path: Path, line: int, wrong: str) -> Flaw:
+    return Flaw(f"{shown_path(path)}:{line}: {wrong}", f"${{EDITOR:-vi}} +{line} {shown_path(path)}")
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """From the checkout, as one types it there."""
     return "/".join(path.parts[-3:])

@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Group] = {
     "coding-assistant": Group(summary="chat, fill-in-the-middle and tool-using models for editors and agents"),
     "retrieval": Group(summary="embeddings for @codebase and RAG"),
     "gguf": Group(summary="small chat models on CPU, no GPU needed: development, tests, light use"),
+    "local": Group(summary="entries that a checkout adds for itself, in models.local.yaml"),
     "providers": Group(
         summary="external providers behind the same keys and budgets",
         unavailable="its egress gateway, which holds the provider's key, is not part of this version",

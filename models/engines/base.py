@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from models.cold_start import ColdStart
 from models.facts import Image, Spec, Throughput
+from models.memory.gpus import Card
 from models.memory.host import disk_gib
 from models.memory.remedies import Remedy
 from models.memory.vllm import GpuFit
@@ -119,6 +120,10 @@ class Engine(Spec, ABC):
     @abstractmethod
     def flags(self, spec: ModelSpec) -> Mapping[str, int | float | bool | str]:
         """What it is served with, in the words of `ops fit` ("max_model_len"), for those of its flags that size it."""
+
+    def fits_card(self, spec: ModelSpec, card: Card) -> bool:
+        """Whether it fits another GPU than the one that its nodes have."""
+        return False
 
     def adapted(self, spec: ModelSpec) -> ModelSpec:
         """An entry of the same engine served by this one, with what follows from its other fields."""

@@ -12,6 +12,7 @@ from models.cold_start import CPU_NODE_S, ColdStart, cold_start
 from models.cpu_speed import cpu_throughput
 from models.engines.base import CpuEngine, Refusal, Sizing
 from models.facts import FileName, HexDigest, Image, Spec, Throughput
+from models.images import LLAMA_CPP
 from models.memory.llama_cpp import UBATCH, GgufMemory, gguf_memory
 from models.needs import LOGS_GIB, TMP_GIB, Needs
 from models.throughput import usual
@@ -45,7 +46,7 @@ class LlamaCppEngine(CpuEngine):
     settable: ClassVar[tuple[str, ...]] = ("quantization", "threads", "parallel", "batch_tokens", "prompt_cache_mib")
 
     kind: Literal["llama-cpp"] = "llama-cpp"
-    image: Image
+    image: Image = LLAMA_CPP
     files: tuple[GgufFile, ...] = Field(min_length=1)  # what its repository has, the recommended one first
     quantization: str = Field(pattern=r"^\w+$", max_length=40)  # of the file that is served
     threads: int = Field(ge=1, le=256)  # of computing; as many vCPUs are kept busy

@@ -11,6 +11,7 @@ from pydantic import Field
 from models.cold_start import CPU_NODE_S, ColdStart, cold_start
 from models.engines.base import CpuEngine, Refusal, Sizing
 from models.facts import Image, Throughput
+from models.images import TEI_CPU
 from models.memory.tei import CONCURRENT_INPUTS, encoder_gib
 from models.needs import LOGS_GIB, TMP_GIB, Needs
 from models.throughput import assumed, cpu_tokens_per_second, usual
@@ -33,7 +34,7 @@ class TeiEngine(CpuEngine):
     settable: ClassVar[tuple[str, ...]] = ("max_batch_tokens", "max_client_batch_size")
 
     kind: Literal["tei"] = "tei"
-    image: Image
+    image: Image = TEI_CPU
     pooling: Literal["cls", "mean", "last-token"]
     max_batch_tokens: int = Field(ge=1)  # tokens of one forward pass; warm-up allocates for all of them
     max_client_batch_size: int = Field(default=1000, ge=1)  # inputs of one request: what LangChain sends at most

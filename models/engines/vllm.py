@@ -10,7 +10,9 @@ from pydantic import Field
 from models.cold_start import GPU_NODE_S, GPU_START_S, ColdStart, cold_start
 from models.engines.base import Engine, Refusal, Share, Sizing
 from models.facts import Image, Throughput
+from models.images import VLLM
 from models.machines import GPUS
+from models.memory.gpus import Card
 from models.memory.host import HostMemory, vllm_host_memory
 from models.memory.remedies import Remedy, remedies
 from models.memory.versions import VllmVersion, release, vllm_version
@@ -46,7 +48,7 @@ class VllmEngine(Engine):
     )
 
     kind: Literal["vllm"] = "vllm"
-    image: Image
+    image: Image = VLLM
     accelerator: Literal["nvidia-l4"] = "nvidia-l4"
     gpus: int = Field(default=1, ge=1, le=8)  # tensor parallel over this many
     gpu_memory_utilization: float = Field(default=0.90, gt=0, le=1)
@@ -205,6 +207,14 @@ class VllmEngine(Engine):
     def fit(self, spec: ModelSpec) -> GpuFit:
         arch, served = self._served(spec)
         return gpu_fit(arch, **served)
+
+    def fits_card(self, spec: ModelSpec, card: Card) -> bool:
+        arch, served = self._served(spec)
+        served["gpu_gib"], served["capability"] = card.gib, card.capability
+        try:
+            return gpu_fit(arch, **served).fits
+        except ValueError:  # its flags, or no kernel for such weights on that GPU
+            return False
 
     def remedies(self, spec: ModelSpec) -> tuple[Remedy, ...]:
         arch, served = self._served(spec)

@@ -46,7 +46,7 @@ class Pin:
     what: str  # "weights of coder-mini" or "image docker.io/vllm/vllm-openai:v0.23.0"
     current: str | None
     lookup: Callable[[], str]
-    file: Path
+    file: Path | None  # None: of this checkout's own entries, where nobody but their author writes
     anchor: tuple[str, str]  # keyword argument and its value that identify the call: ("alias", "coder-mini")
     keyword: str  # keyword argument that holds the pin: "revision"
 
@@ -76,6 +76,9 @@ def run(args: argparse.Namespace) -> int:
             # Not rewritten: newer weights or a rebuilt image are a decision, not a repair.
             sys.stdout.write(f"!  {pin.what}: pinned {pin.current}, its source now says {found}\n")
             worst = max(worst, 1)
+        elif pin.file is None:
+            sys.stdout.write(f"+  {pin.what}: {found} (to be written there, as revision of its weights)\n")
+            worst = max(worst, 1)
         elif args.write:
             write_pin(pin, found)
             sys.stdout.write(f"+  {pin.what}: {found} (written to {pin.file.name})\n")
@@ -89,10 +92,10 @@ def _pins(hub: str, registry: str | None) -> Iterator[Pin]:
     for entry in catalog.CATALOG.values():
         if entry.weights is not None:
             yield Pin(
-                what=f"weights of {entry.alias} ({entry.model_id})",
+                what=f"weights of {entry.alias} ({entry.model_id}{_own(entry.alias)})",
                 current=entry.weights.revision,
                 lookup=lambda model=entry.model_id: hub_commit(hub, model),
-                file=_file_of(entry.alias),
+                file=None if entry.alias in catalog.OVERLAID else _file_of(entry.alias),
                 anchor=("alias", entry.alias),
                 keyword="revision",
             )
@@ -105,6 +108,11 @@ def _pins(hub: str, registry: str | None) -> Iterator[Pin]:
             anchor=("repository", image.repository),
             keyword="digest",
         )
+
+
+def _own(alias: str) -> str:
+    """Where it stands, of an entry of this checkout alone."""
+    return f", {catalog.OVERLAID[alias]}" if alias in catalog.OVERLAID else ""
 
 
 def _file_of(alias: str) -> Path:
@@ -194,6 +202,8 @@ def write_pin(pin: Pin, value: str) -> None:
 
     Raises OpsError if the place is not found, so that nothing is guessed.
     """
+    if pin.file is None:
+        raise OpsError(f"{pin.what} has no place in the catalog", f'{pin.keyword}: "{value}"')
     source = pin.file.read_text()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and _keyword(node, pin.anchor[0]) == pin.anchor[1]:

@@ -256,7 +256,7 @@ def _planning(tree: Path, stack: str) -> Generator[subprocess.Popen[str]]:
     """Another process that plans a tree with that tree's code, and this environment's packages."""
     command = [sys.executable, "-m", "ops.cli", "plan", "--format", "json", "--stack", stack]
     # `-m` puts the working directory first on the path, before the installed project.
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "MODELS_LOCAL": ""}
     process = subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

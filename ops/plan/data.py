@@ -28,7 +28,10 @@ def plan_data(admission: Admission, resources: Sequence[Registered]) -> dict[str
         "stack": plan.settings.stack,
         # The program registers what depends on nothing at once, in any order.
         "resources": [_resource(r) for r in sorted(resources, key=lambda r: r.urn)],
-        "models": [{**_model(m, known), "cost": _model_cost(by_alias.get(m.spec.alias))} for m in plan.models],
+        "models": [
+            {**_model(m, known), "overlay": _overlay(plan, m), "cost": _model_cost(by_alias.get(m.spec.alias))}
+            for m in plan.models
+        ],
         "machines": {
             "gpu": {
                 "type": plan.gpu.machine.name,
@@ -128,6 +131,12 @@ def _model(model: PlannedModel, known: Collection[str]) -> dict[str, Any]:
         "price": spec.price.model_dump(),
         "licence": spec.licence.name,
     }
+
+
+def _overlay(plan: Plan, model: PlannedModel) -> dict[str, Any] | None:
+    """What of its entry is this checkout's own; None for one of the catalog."""
+    found = plan.overlaid.get(model.spec.alias)
+    return found and {"file": found.file, "line": found.line, "fields": list(found.fields)}
 
 
 def fit_of(model: PlannedModel) -> GpuFit | None:

@@ -46,6 +46,8 @@ def first_screen(
     console.print()
     _models(console, plan, bill)
     console.print()
+    if plan.local:
+        _section(console, "local", [plan.local])
     _section(console, "costs", money(bill))
     pool = f"; {gpu_pool(plan)}" if settings.platform.target == "gke" else ""
     _section(console, "data", [spend_log(plan)])
@@ -145,7 +147,7 @@ def _standing(plan: Plan) -> str:
 
 
 def _models(console: Console, plan: Plan, bill: Costs | None) -> None:
-    """Models of enabled groups, those that are up first."""
+    """Enabled models, those that are up first."""
     hourly = {cost.alias: cost.usd_per_hour for cost in bill.models} if bill else {}
     models = _up_first(plan)
     up = sum(model.state is State.UP for model in models)

@@ -153,6 +153,8 @@ def totals(plan: Plan, resources: Sequence[Registered]) -> Iterable[str]:
     yield slots(plan)
     yield spend_log(plan)
     yield from gateway(plan)
+    if plan.local:
+        yield f"of this checkout alone, in {plan.local}"
     if platform.target == "gke":
         yield gpu_pool(plan) + (f" ({plan.gpu.reason})" if plan.gpu else "")
         yield f"system pool: {platform.system_nodes} x {plan.system.machine.name} ({plan.system.reason})"

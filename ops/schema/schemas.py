@@ -39,6 +39,36 @@ def catalog_entry() -> Schema:
     return {"title": "A model of the catalog", **TypeAdapter(ModelSpec).json_schema()}
 
 
+def overlay() -> Schema:
+    """Of `models.local.yaml`: entries of which any part may be left out, as the catalog has it."""
+    entry = cast("Schema", _partial(TypeAdapter(ModelSpec).json_schema()))
+    definitions = cast("dict[str, Schema]", entry.pop("$defs"))
+    entry["properties"]["group"] = {"enum": list(GROUPS)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Entries of this checkout alone",
+        "type": ["object", "null"],
+        "properties": {"models": {"type": ["array", "null"], "items": {"$ref": "#/$defs/ModelSpec"}}},
+        "additionalProperties": False,
+        "$defs": {**definitions, "ModelSpec": entry},
+    }
+
+
+def _partial(schema: object) -> object:
+    """Without what has to be there, so that a part may stand alone."""
+    if isinstance(schema, list):
+        return [_partial(inner) for inner in cast("list[object]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _partial(inner) for key, inner in cast("Schema", schema).items()}
+    if isinstance(made.get("required"), list):
+        del made["required"]
+    if "oneOf" in made:  # without their kinds several may match
+        made["anyOf"] = made.pop("oneOf")
+        made.pop("discriminator", None)
+    return made
+
+
 def stack_config(project: str, catalog: Mapping[str, ModelSpec] = CATALOG) -> Schema:
     """Of a `Pulumi.<stack>.yaml` of this project."""
     definitions: dict[str, Schema] = {}

@@ -110,11 +110,10 @@ class Cluster:
     def verify(self, aliases: Sequence[str]) -> None:
         for alias in aliases:
             if alias not in self._scales:
-                group = CATALOG[alias].group
                 raise OpsError(
                     f"namespace {self.namespaces.models} of context {self.kube.context} has no Deployment {alias}; "
-                    f"is its group '{group}' off?",
-                    f"pulumi config set --path 'ai-platform:groups.{group}' true && pulumi up",
+                    f"is neither it nor its group '{CATALOG[alias].group}' enabled?",
+                    f"pulumi config set {alias}:enabled true && pulumi up",
                 )
 
     def direct(self, spec: ModelSpec, stack: ExitStack) -> Endpoint | Check | None:

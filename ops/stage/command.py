@@ -75,7 +75,7 @@ def _stageable(plan: Plan, alias: str) -> PlannedModel:
     if model.state is State.DISABLED:
         raise OpsError(
             f"{alias} is not enabled, so it has no claim to fill",
-            f"pulumi config set --path '{plan.settings.project}:groups.{model.spec.group}' true && pulumi up",
+            f"pulumi config set {alias}:enabled true && pulumi up",
         )
     return model
 

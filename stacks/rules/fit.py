@@ -5,33 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from models.engines.base import Refusal
+from stacks.commands import set_command
 from stacks.plan import Plan, PlannedModel, State
-from stacks.problems import Problem, config_path
+from stacks.problems import Problem
 
 
 def refusals(plan: Plan) -> Iterator[Problem]:
     """What no bring-up could ever satisfy, found before ten billed minutes, whether the model is up or not."""
     for model in plan.models:
-        # Of a group that is off, only what config itself says of the model.
-        if model.state is State.DISABLED and model.spec.alias not in plan.settings.models:
-            continue
         for refusal in model.spec.engine.refusals(model.spec):
-            yield Problem(refusal.message, _remedy(plan, model, refusal))
+            # Of a disabled model only what config itself says of it, and can say otherwise.
+            if model.state is State.DISABLED and not (_overridden(plan, model) and refusal.settings):
+                continue
+            yield Problem(refusal.message, _remedy(model, refusal))
 
 
-def _remedy(plan: Plan, model: PlannedModel, refusal: Refusal) -> str:
+def _overridden(plan: Plan, model: PlannedModel) -> bool:
+    own = plan.settings.models.get(model.spec.alias)
+    return own is not None and bool(own.model_fields_set - {"enabled"})
+
+
+def _remedy(model: PlannedModel, refusal: Refusal) -> str:
     """The settings that help, the least intrusive first; else the way to do without the model."""
-    alias, group = model.spec.alias, model.spec.group
+    alias = model.spec.alias
     ways = [
         " && ".join(f"pulumi config set {alias}:{setting} {value}" for setting, value in way.items())
         for way in refusal.settings
     ]
     if ways:
         return "   # or: ".join(ways)
-    off = config_path(plan.settings.project, "groups", group)
     return (
-        f"pulumi config set --path '{off}' false   # nothing that config can set makes it fit; its entry in "
-        f"models/catalog says what it needs: ops fit {alias}"
+        f"{set_command(alias, ('enabled',), value=False)}   # nothing that config can set makes it fit; its entry says "
+        f"what it needs: ops fit {alias}"
     )
 
 

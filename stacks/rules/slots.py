@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stacks.commands import set_command
 from stacks.plan import Plan, State
 from stacks.problems import Problem
 
@@ -11,11 +12,12 @@ from stacks.problems import Problem
 def idle_replicas(plan: Plan) -> Iterator[Problem]:
     for model in plan.models:
         if model.replicas and model.state is State.DISABLED:
-            alias, group = model.spec.alias, model.spec.group
+            alias = model.spec.alias
+            own = plan.settings.models[alias].asked_enabled is False
+            why = f"{alias}:enabled is false" if own else f"neither it nor its group '{model.spec.group}' is enabled"
             yield Problem(
-                f"{alias}:replicas is {model.replicas}, but its group '{group}' is off, so nothing would run",
-                f"pulumi config set --path '{plan.settings.project}:groups.{group}' true"
-                f"   # or: pulumi config set {alias}:replicas 0",
+                f"{alias}:replicas is {model.replicas}, but {why}, so nothing would run",
+                f"{set_command(alias, ('enabled',), value=True)}   # or: {set_command(alias, ('replicas',), 0)}",
             )
 
 

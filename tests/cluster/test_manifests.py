@@ -13,14 +13,15 @@ from ops.embedded_cluster.control_plane import EmbeddedCluster
 from ops.errors import FailedError
 from ops.manifests import manifests
 from stacks.sections import SERVING
-from tests.catalog import GROUPS
+from tests.catalog import CATALOG, GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
 from tests.gguf_entries import ALIAS, FILES, recorded_with_gguf
 from tests.patience import kubectl_timeout
 from tests.support import SERVED_ALIASES, TEI_ALIASES, VLLM_ALIASES
 
 CRDS = Path(__file__).parents[3] / "shared" / "crds"
-_GROUPS = [name for name, group in GROUPS.items() if group.unavailable is None]
+_FILLED = {spec.group for spec in CATALOG.values()}
+_GROUPS = [name for name, group in GROUPS.items() if group.unavailable is None and name in _FILLED]
 _SIZES = {
     **dict.fromkeys(VLLM_ALIASES, ("maxModelLen=4096", "gpuMemoryUtilization=0.8", "maxNumSeqs=16")),
     **dict.fromkeys(TEI_ALIASES, ("maxBatchTokens=2048", "maxClientBatchSize=8")),

@@ -42,6 +42,9 @@ class Hub:
         self.revisions = dict(revisions)
         self.default = default
         self.failures = failures
+        self.repo = REPO
+        self.about: dict[str, object] = {}  # what it says of the model beside its files
+        self.stated: dict[str, int] = {}  # sizes of files that are larger than what is sent of them
         self.states_blobs = True  # sizes and digests where they are asked for; a mirror may not
         self.requests: list[str] = []  # "GET /some-org/some-model/resolve/<commit>/config.json"
         self.downloaded: list[str] = []  # names of files whose content was asked for
@@ -116,17 +119,21 @@ class Hub:
             do_HEAD = do_GET  # noqa: N815
 
             def api(self, path: str) -> None:
-                kind, _, reference = path.removeprefix(f"/api/models/{REPO}").strip("/").partition("/")
+                kind, _, reference = path.removeprefix(f"/api/models/{hub.repo}").strip("/").partition("/")
                 commit = hub.default if reference in ("", "main") else reference
                 files = hub.revisions.get(commit)
-                if files is None or REPO not in path:
+                if files is None or hub.repo not in path:
                     self.answer(404, b'{"error": "not found"}', {"X-Error-Code": "RevisionNotFound"})
                 elif kind == "tree":
                     self.tree(files)
                 else:
                     blobs = "blobs=true" in self.path and hub.states_blobs
                     siblings = [_sibling(name, body, blobs=blobs) for name, body in files.items()]
-                    info = {"id": REPO, "sha": commit, "siblings": siblings}
+                    for sibling in siblings:
+                        if size := hub.stated.get(str(sibling["rfilename"])):
+                            sibling["size"] = size
+                            sibling["lfs"] = {"sha256": "a" * 64, "size": size, "pointerSize": 134}
+                    info = {"id": hub.repo, "sha": commit, "siblings": siblings, **hub.about}
                     self.answer(200, json.dumps(info).encode())
 
             def tree(self, files: Mapping[str, bytes]) -> None:
@@ -142,7 +149,7 @@ class Hub:
                 self.answer(200, json.dumps(entries[start : start + _PAGE]).encode(), headers)
 
             def file(self, path: str, *, moved: bool, failure: Failure | None) -> None:
-                reference, _, name = path.partition(f"{REPO}/")[2].removeprefix("resolve/").partition("/")
+                reference, _, name = path.partition(f"{hub.repo}/")[2].removeprefix("resolve/").partition("/")
                 commit = hub.default if reference == "main" else reference
                 body = hub.revisions.get(commit, {}).get(name)
                 if body is None:
@@ -153,7 +160,7 @@ class Hub:
                 headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
                 if not moved:
                     headers |= {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": str(len(body))} if large else {}
-                    place = f"{hub.cdn}/{REPO}" if large else f"/api/resolve-cache/models/{REPO}"
+                    place = f"{hub.cdn}/{hub.repo}" if large else f"/api/resolve-cache/models/{hub.repo}"
                     self.answer(302 if large else 307, b"", {**headers, "Location": f"{place}/{commit}/{name}"})
                     return
                 start = 0

@@ -14,12 +14,13 @@ import pytest
 
 from docs.generate import __main__ as generate
 from docs.generate.diagrams import data_path, states
-from docs.generate.pages import DOCS, made, price_words
+from docs.generate.pages import DOCS, made
 from docs.generate.pictures import cost_rows, cost_words, memory
 from docs.generate.shown import Shown
 from models.facts import PerAudioSecond, PerQuery, PerToken
 from models.spec import ModelSpec
 from ops.config_files import load
+from ops.entry_words import price_words
 from stacks.plan import State
 from tests.catalog import CATALOG, GROUPS
 from tests.checkout import CHECKOUT, PROJECT_DIR

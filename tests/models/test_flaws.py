@@ -164,7 +164,8 @@ def test_entries_that_are_wrong_as_a_whole_are_a_flaw_of_their_file(
     gather = importlib.import_module("models.catalog.gather")  # the package has a function of that name
     monkeypatch.setattr(gather, "_HERE", tmp_path)
     monkeypatch.setattr(sys.modules["models.catalog"], "__path__", [str(tmp_path)])
-    found, flaws = gather.gather([name], {})
+    gathered = gather.gather([name], {})
+    found, flaws = gathered.catalog, gathered.flaws
     assert found == {}
     assert len(flaws) == 1
     assert message in flaws[0].message

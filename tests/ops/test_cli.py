@@ -228,7 +228,9 @@ def test_the_other_shells_take_their_script(shell: str, capsys: pytest.CaptureFi
 def test_completion_and_schemas_cost_a_plan_nothing() -> None:
     program = (
         "import sys; from ops.cli import parser; parser(['plan']);"
-        "sys.exit([m for m in ('shtab', 'ops.schema', 'ops.completion') if m in sys.modules] or 0)"
+        "import models.catalog;"
+        "heavy = 'shtab', 'ops.schema', 'ops.completion', 'ops.add', 'ops.catalog', 'models.catalog.overlay';"
+        "sys.exit([m for m in heavy if m in sys.modules] or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr.splitlines()[-1]

@@ -94,7 +94,7 @@ FIVE: dict[str, tuple[tuple[str, ...], Callable[[Plan], None] | None, tuple[str,
     "group disabled": (
         ("groups.retrieval=false",),
         None,
-        ("off -> disabled (its group is off)", "may no longer use embeddings"),
+        ("off -> disabled (no longer enabled)", "may no longer use embeddings"),
     ),
 }
 
@@ -182,7 +182,7 @@ def test_prices_are_told_by_alias_in_dollars_a_million_tokens_and_a_price_below_
 def test_a_price_of_a_group_that_is_off_is_said_to_bind_nobody() -> None:
     new = _plan()
     _model(new, "claude-haiku")["price"]["input_usd_per_mtok"] *= 2
-    assert _line(_plan(), new, "price of claude-haiku").endswith("not in force, its group is off")
+    assert _line(_plan(), new, "price of claude-haiku").endswith("not in force, as it is not enabled")
 
 
 def test_a_price_list_of_another_day_explains_another_bill() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ops import go_yaml
+from models import go_yaml
 from ops.config_files import load
 from ops.errors import OpsError
 

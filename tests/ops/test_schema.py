@@ -75,10 +75,30 @@ def test_every_entry_of_the_catalog_is_as_the_schema_says() -> None:
     assert not validator.is_valid(broken)
 
 
+def test_an_entry_of_a_checkout_is_as_its_schema_says_whole_or_in_part() -> None:
+    validator = cast("Any", jsonschema).Draft202012Validator(json.loads(rendered("overlay", CHECKOUT)))
+    for spec in CATALOG.values():
+        validator.validate({"models": [spec.model_dump(mode="json")]})
+    validator.validate(
+        {"models": [{"alias": GPU, "engine": {"max_num_seqs": 8}}, {"price": {"input_usd_per_mtok": 1}}]}
+    )
+    validator.validate({"models": None})
+    for broken in (
+        {"contxt": 1},
+        {"context": "long"},
+        {"engine": {"max_seqs": 8}},
+        {"group": "mine"},
+        {"task": "sing"},
+    ):
+        assert not validator.is_valid({"models": [{"alias": GPU, **broken}]}), broken
+
+
 GOOD: list[dict[str, Any]] = [
     {},
     {f"{GPU}:replicas": 0},
     {f"{GPU}:replicas": "0"},
+    {f"{GPU}:enabled": "true"},
+    {f"{GPU}:enabled": False},
     {"ai-platform:config:groups": {"baseline": True}},
     {"groups": {"baseline": "true"}},
     {"ai-platform:groups": '{"baseline": true, "providers": false}'},
@@ -105,6 +125,8 @@ BAD: list[dict[str, Any]] = [
     {f"{GPU}:replicas": 1.5},
     {f"{GPU}:replicas": True},
     {f"{GPU}:replcas": 1},
+    {f"{GPU}:enabled": "yes"},
+    {"claude-haiku:enabled": True},
     {"coder-chatt:replicas": 1},
     {f"{GPU}:maxModelLen": "0"},
     {f"{GPU}:gpuMemoryUtilization": 1.2},

@@ -22,7 +22,7 @@ from ops import kube
 from ops.cli import main
 from ops.smoke.checks import Usage, Verdict, price_usd
 from ops.smoke.command import exit_code
-from tests.catalog import CATALOG, GROUPS
+from tests.catalog import CATALOG
 from tests.checkout import PROJECT_DIR, clone
 from tests.ops.cluster import container, ended, node, pod
 from tests.ops.fakes import USAGE, Answer, Asked, Fault, Kubectl, Server, cost_of
@@ -527,12 +527,11 @@ def test_nothing_up_is_no_success(cluster: Kubectl, capsys: pytest.CaptureFixtur
     assert "no model is up" in capsys.readouterr().err
 
 
-def test_a_model_of_a_group_that_is_off_is_refused_with_the_command_that_enables_it(
+def test_a_model_that_is_not_enabled_is_refused_with_the_command_that_enables_it(
     cluster: Kubectl, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert in_cluster(EMBEDDING) == 2
-    assert f"'ai-platform:groups.{CATALOG[EMBEDDING].group}' true" in capsys.readouterr().err
-    assert CATALOG[EMBEDDING].group in GROUPS
+    assert f"pulumi config set {EMBEDDING}:enabled true && pulumi up" in capsys.readouterr().err
     assert not any("port-forward" in call for _, call in cluster.calls)
 
 

@@ -78,7 +78,7 @@ REFUSED: dict[str, tuple[RawConfig, str]] = {
     "fill-in-the-middle by chat": (stack({}, **fallback("coder-fim", "coder-chat")), "cannot answer in place of"),
     "a fallback whose group is off": (
         stack({}, **fallback("coder-chat", "qwen-local"), **{f"{P}groups": '{"coding-assistant": true}'}),
-        "is off, so it can serve nothing",
+        "is enabled, so it can serve nothing",
     ),
     "a loop of two": (
         stack({}, **fallback("coder-chat", "coder-mini"), **fallback("coder-mini", "coder-chat")),
@@ -172,7 +172,7 @@ def test_a_fallback_that_a_key_does_not_list_is_warned_of() -> None:
 def test_a_key_to_a_group_that_is_off_is_warned_of() -> None:
     groups = {f"{P}groups": '{"baseline": true}'}
     said = [message for message, _ in warned(stack({"a": key("retrieval"), "b": key("baseline")}, **groups))]
-    assert said == ["key a reaches nothing: every model it lists is in a group that is off"]
+    assert said == ["key a reaches nothing: no model that it lists is enabled"]
 
 
 def test_rates_that_several_replicas_count_are_warned_of() -> None:

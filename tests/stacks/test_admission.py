@@ -32,6 +32,7 @@ REFUSED: dict[str, dict[str, str]] = {
         f"{P}groups": json.dumps({"baseline": True}),
         "coder-chat:replicas": "1",
     },
+    "replicas of a model that is disabled alone": {"coder-chat:enabled": "false", "coder-chat:replicas": "1"},
     "14B on the small machine": {f"{P}machineType": "g2-standard-4", "coder-agent:replicas": "1"},
     "a context beyond the model's positions": {"coder-chat:maxModelLen": "65536", "coder-chat:replicas": "1"},
     "a cache that does not fit": {

@@ -27,6 +27,7 @@ _FACTS: Mapping[str, tuple[str, str]] = {
     "claimGib": ("claim", " GiB"),
     "memoryGib": ("host memory", " GiB"),
     "coldStartSeconds": ("cold start", " s"),
+    "overlay": ("overlay", ""),
 }
 _FIT = {"fits": "", "kvCacheTokens": "KV cache", "maxModelLen": "longest context"}
 # A reviewer of these wants to see the fit, whether or not it differs.
@@ -63,7 +64,11 @@ def _facts(model: Mapping[str, Any]) -> dict[str, Any]:
     fit = mapping(model, "fit")
     if "fit" in model and model["fit"] is None and model["gpus"]:
         fit = {"fits": False}  # its engine refuses its flags
-    return {key: model[key] for key in _FACTS if key in model} | {key: fit[key] for key in _FIT if key in fit}
+    facts = {key: model[key] for key in _FACTS if key in model} | {key: fit[key] for key in _FIT if key in fit}
+    if own := mapping(model, "overlay"):
+        # Where it stands there is no matter of the plan.
+        facts["overlay"] = f"{own['file']} ({', '.join(own['fields']) or 'new'})"
+    return facts
 
 
 # --- lines ---------------------------------------------------------------------------------------------------
@@ -81,6 +86,8 @@ def _line(found: ModelDifference) -> Line:
     if found.old is None:
         parts = [_shown(key, found.new[key]) for key in ("state", "modelId", "revision", "engine") if key in found.new]
         parts += [f"context {_fact(found.new.get('context'), ' tokens')}", *_fit({}, found.new)]
+        if found.new.get("overlay"):
+            parts.append(f"of {found.new['overlay']}")
         return Line(subject=found.alias, text=f"new: {', '.join(parts)}", loud=found.new.get("fits") is False)
     parts = [*_state(found)]
     for key, (old, new) in found.facts.items():
@@ -102,9 +109,9 @@ def _state(found: ModelDifference) -> Iterator[str]:
                 budget = (found.new or {}).get("coldStartSeconds")
                 why = f"goes up, first answer within {duration(budget)}" if budget else "goes up"
             case State.DISABLED:
-                why = f"{down}{', ' if down else ''}its group is off"
+                why = f"{down}{', ' if down else ''}no longer enabled"
             case _:
-                why = down or "its group is on"
+                why = down or "now enabled"
         yield f"{old} -> {new} ({why})"
     elif "replicas" in found.facts:
         before, after = found.facts["replicas"]

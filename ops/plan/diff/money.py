@@ -34,7 +34,7 @@ class PriceDifference:
     alias: str
     old: Mapping[str, Any] | None
     new: Mapping[str, Any] | None
-    in_force: bool  # False: its group is off, so the gateway does not know it
+    in_force: bool  # False: it is not enabled, so the gateway does not know it
     below_cost: tuple[float, float] | None  # sold at, cost; of the mix that throughput is given in
 
 
@@ -216,7 +216,7 @@ def _price(found: PriceDifference) -> Line:
         sold, cost = found.below_cost
         text += f"; below cost: {dollars(round(sold, 3))} for what costs {dollars(round(cost, 3))}"
     if not found.in_force and new is not None:
-        text += "; not in force, its group is off"
+        text += "; not in force, as it is not enabled"
     return Line(subject=f"price of {found.alias}", text=text, loud=loud or found.below_cost is not None)
 
 

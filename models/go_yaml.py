@@ -21,6 +21,7 @@ import yaml
 DEEPEST = 100  # collections in each other; go-yaml itself ends at 10,000, and a stack file needs six
 MOST_VALUES = 100_000  # with aliases as what they stand for
 _CORE = "tag:yaml.org,2002:"
+Lines = dict[int, dict[str | int, int]]  # of each collection, by its id: the line that each of its parts begins in
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of the C library, where PyYAML was built with it
 
 
@@ -34,8 +35,10 @@ class _Open:
 
     mapping: bool
     anchor: str | None
+    line: int
     values: list[Any] = field(default_factory=list[Any])
     keys: list[str] = field(default_factory=list[str])
+    lines: list[int] = field(default_factory=list[int])  # of the parts
     written: set[str] = field(default_factory=set[str])  # keys as they stand there
     merges: list[Any] = field(default_factory=list[Any])
     merging: bool = False  # the next value is that of `<<`
@@ -53,8 +56,14 @@ def decode(text: str) -> Any:
 
     Raises YamlError.
     """
+    return decode_with_lines(text)[0]
+
+
+def decode_with_lines(text: str) -> tuple[Any, Lines]:
+    """The same, and where it stands. The lines hold while the document does. Raises YamlError."""
+    builder = _Builder()
     try:
-        return _Builder().build(cast("Iterator[Any]", yaml.parse(text, Loader=_Loader)))
+        return builder.build(cast("Iterator[Any]", yaml.parse(text, Loader=_Loader))), builder.lines
     except yaml.MarkedYAMLError as error:
         problem = re.sub(r"(['\"]).{4,}\1", "...", str(error.problem))
         raise YamlError(f"{problem}{_place(error.problem_mark)}") from error
@@ -69,7 +78,7 @@ class _Builder:
     def __init__(self) -> None:
         self._open: list[_Open] = []
         self._anchors: dict[str, _Anchored | None] = {}  # None: not closed yet
-        self._size = 0
+        self.lines: Lines = {}
 
     def build(self, events: Iterator[Any]) -> Any:
         for event in events:
@@ -116,6 +125,7 @@ class _Builder:
         if event.anchor:
             self._anchors[event.anchor] = _Anchored(value, 1)
         top.keys.append(key_text(value))
+        top.lines.append(_line(event))
         return _Anchored(value, 1)
 
     def _begin(self, event: Any) -> None:
@@ -126,17 +136,21 @@ class _Builder:
             raise YamlError(f"more than {DEEPEST} lists and mappings in each other{_place(event.start_mark)}")
         if event.anchor:
             self._anchors[event.anchor] = None
-        self._open.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor))
+        self._open.append(_Open(isinstance(event, yaml.MappingStartEvent), event.anchor, _line(event)))
 
     def _end(self, event: Any) -> _Anchored:
         ended = self._open.pop()
-        done = _Anchored(_merged(ended) if ended.mapping else ended.values, ended.size)
+        value: Any = _merged(ended) if ended.mapping else ended.values
+        done = _Anchored(value, ended.size)
+        parts: list[str] | range = ended.keys if ended.mapping else range(len(ended.values))
+        self.lines[id(value)] = dict.fromkeys(value if ended.mapping else (), ended.line)  # of what is merged
+        self.lines[id(value)] |= dict(zip(parts, ended.lines, strict=True))
         if ended.anchor:
             self._anchors[ended.anchor] = done
-        return self._put(done, event)
+        return self._put(done, event, ended.line)
 
-    def _put(self, done: _Anchored, event: Any) -> _Anchored:
-        """Into what is open."""
+    def _put(self, done: _Anchored, event: Any, line: int | None = None) -> _Anchored:
+        """Into what is open; `line` is where it begins, if that is not where the event is."""
         if not self._open:
             return done
         top = self._open[-1]
@@ -155,7 +169,10 @@ class _Builder:
                 raise YamlError(f"a key that is no text, or there already{_place(event.start_mark)}")
             top.written.add(key_text(done.value))
             top.keys.append(key_text(done.value))
+            top.lines.append(_line(event))
         else:
+            if not top.mapping:
+                top.lines.append(line or _line(event))
             top.values.append(done.value)
         return done
 
@@ -166,6 +183,10 @@ def _merged(ended: _Open) -> dict[str, Any]:
     for one in reversed(ended.merges):
         made.update(one)
     return {**made, **dict(zip(ended.keys, ended.values, strict=True))}
+
+
+def _line(event: Any) -> int:
+    return event.start_mark.line + 1
 
 
 def _place(mark: Any) -> str:
