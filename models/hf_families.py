@@ -108,8 +108,9 @@ def layer_kinds(config: Mapping[str, Any], family: str, layers: int) -> list[str
         unknown = sorted(set(named) - _ATTENTIONS.keys())
         if unknown:
             raise ValueError(f"layer_types has {', '.join(unknown)}")
-        kinds = [_ATTENTIONS[kind] for kind in named][:layers]
-        return kinds + kinds[-1:] * (layers - len(kinds))
+        if len(named) < layers:
+            raise ValueError(f"config.json has {layers} layers and layer_types names {len(named)} of them")
+        return [_ATTENTIONS[kind] for kind in named][:layers]
     every = _every(config, family)
     if every:
         other = "state" if family in STATEFUL else "sliding"
@@ -185,13 +186,16 @@ def _experts(config: Mapping[str, Any], family: str, layers: int) -> Experts | N
         return None
     ffn = count(config, ("moe_intermediate_size", "expert_intermediate_size", *FFN))
     shared = optional(config, "shared_expert_intermediate_size") or optional(config, "n_shared_experts") * ffn
+    per_token = count(config, ("num_experts_per_tok", "top_k_experts", "moe_topk"))
+    if per_token > number:
+        raise ValueError(f"config.json has {number} experts, and {per_token} of them for each token")
     dense = optional(config, "first_k_dense_replace") + len(words(config, "mlp_only_layers"))
     dense = max(dense, words(config, "mlp_layer_types").count("dense"))
     step = count(config, ("decoder_sparse_step", "moe_layer_freq"), 1)
     return Experts(
         layers=max((layers - dense) // step, 1),
         count=number,
-        per_token=count(config, ("num_experts_per_tok", "top_k_experts", "moe_topk")),
+        per_token=per_token,
         ffn=ffn,
         shared_ffn=shared,
     )

@@ -104,6 +104,8 @@ def stored(config: Mapping[str, Any], given: Quantization | None = None) -> Stor
 
     Raises UnsupportedModelError for a method that the memory model does not know.
     """
+    if (said := config.get("quantization_config")) and not isinstance(said, dict):
+        raise UnsupportedModelError("config.json's quantization_config is no object, so nobody knows how it is stored")
     found = part(config, "quantization_config", "compression_config")
     unserved = _unserved(config, found)
     if unserved:

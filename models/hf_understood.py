@@ -20,7 +20,7 @@ _STATES = ("state_size", "mamba_d_state", "ssm_cfg", "ssm_state_size", "mamba_nu
 _OTHER_CACHES = (
     *("num_kv_shared_layers", "global_head_dim", "num_global_key_value_heads", "hidden_size_per_layer_input"),
     *("index_topk", "compress_ratios", "cross_attention_layers", "attention_chunk_size"),
-    *("block_configs", "use_cla", "conv_L_cache"),
+    *("block_configs", "use_cla", "conv_L_cache", "hybrid_override_pattern", "attn_layer_period"),
 )
 # Lists whose layers differ, a number each: those of attention and others.
 _MIXED = ("attn_type_list", "hybrid_layer_pattern")
@@ -97,7 +97,8 @@ def _encodes(text: Mapping[str, Any]) -> bool:
 def _writes(text: Mapping[str, Any]) -> bool:
     """Whether it has what decoders have, whatever its class is called: ChatGLM's and Qwen2.5-Omni's end in "Model"."""
     heads, kv_heads = optional(text, *HEADS), optional(text, *KV_HEADS)
-    return 0 < kv_heads < heads or any("CausalLM" in name for name in part(text, "auto_map") or {})
+    named = [*words(text, "architectures"), *(part(text, "auto_map") or {})]
+    return 0 < kv_heads < heads or any("CausalLM" in name or "LMHead" in name for name in named)
 
 
 def _same(letters: tuple[str, str]) -> bool:

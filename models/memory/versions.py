@@ -142,7 +142,10 @@ VLLM_VERSIONS = (
 
 def release(version: str) -> tuple[int, ...]:
     """A release as numbers that compare: "v0.11.1" is (0, 11, 1). Raises ValueError for what is none."""
-    return tuple(int(part) for part in version.removeprefix("v").split("."))
+    parts = version.removeprefix("v").split(".")
+    if not all(part.isdecimal() for part in parts):  # int() takes signs, spaces and underscores too
+        raise ValueError(version)
+    return tuple(int(part) for part in parts)
 
 
 def vllm_version(version: str) -> VllmVersion:

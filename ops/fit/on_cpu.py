@@ -19,6 +19,11 @@ from ops.fit.answer import Answer, Json, bigger_machine, lacking, place_on, rest
 from ops.fit.flags import command_line
 from ops.fit.subject import Subject
 
+# Flags of `ops fit` that say something of a GPU alone.
+_OF_A_GPU = (
+    *("--gpu", "--gpu-memory-gib", "--utilization", "--tensor-parallel", "--eager", "--kv-cache-dtype"),
+    *("--max-loras", "--speculative-method"),
+)
 _TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
 
 
@@ -86,18 +91,20 @@ def on_cpu(args: argparse.Namespace, subject: Subject, host: float, parts: Mappi
 
 
 def encoder(args: argparse.Namespace, subject: Subject, arch: EncoderArchitecture) -> Answer:
-    given = "--gpu" if args.gpu else "--gpu-memory-gib" if args.gpu_memory_gib else None
-    if given:
-        raise OpsError(
-            f"{subject.name} is an encoder, which text-embeddings-inference serves on CPU here: {given} has no effect",
-            command_line(args, {given: None}),
-        )
+    _refuse_gpu(args, f"{subject.name} is an encoder, which text-embeddings-inference serves on CPU here")
     batch = int(args.max_num_batched_tokens or subject.flags.get("max_num_batched_tokens") or _TEI_BATCH_TOKENS)
     context = _context(args, subject, arch)
     total = encoder_gib(arch, max_batch_tokens=batch, context=context)
     weights = arch.parameters * 4 / GIB
     parts = {"weights_gib": weights, "activation_and_process_gib": total - weights}
     return on_cpu(args, subject, math.ceil(total * 10) / 10, parts, context)
+
+
+def _refuse_gpu(args: argparse.Namespace, why: str) -> None:
+    given = [flag for flag in _OF_A_GPU if getattr(args, flag.removeprefix("--").replace("-", "_"))]
+    if given:
+        have = "has" if len(given) == 1 else "have"
+        raise OpsError(f"{why}: {', '.join(given)} {have} no effect", command_line(args, dict.fromkeys(given)))
 
 
 def _context(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture | EncoderArchitecture) -> int:
@@ -112,6 +119,8 @@ def _context(args: argparse.Namespace, subject: Subject, arch: DecoderArchitectu
 
 
 def gguf(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture) -> Answer:
+    if subject.sizing is Sizing.LLAMA_CPP:
+        _refuse_gpu(args, f"{subject.name} is a GGUF file, which llama.cpp serves on CPU here")
     if not args.weights_bytes and subject.sizing is not Sizing.LLAMA_CPP:
         raise OpsError(
             "--cpu serves a GGUF file with llama.cpp, and its size is not given",

@@ -559,3 +559,29 @@ def test_layers_of_several_kinds_are_refused_whatever_lists_them(mixed: dict[str
             parse_config(LLAMA | mixed | {"model_type": family})
         assert refused.value.flags == {}
     assert parse_config(LLAMA | {"attn_type_list": [1, 1, 1]}).architecture == decoder_of()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"quantization_config": "awq"}, "no object"),
+        ({"layer_types": ["full_attention"] * 3}, "names 3 of them"),
+        ({"hybrid_override_pattern": "M-M*"}, "hybrid_override_pattern"),
+        ({"attn_type_list": [0, 1]}, "attn_type_list"),
+        (
+            {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 80, "moe_intermediate_size": 768},
+            "8 experts, and 80",
+        ),
+    ],
+)
+def test_what_contradicts_itself_or_cuts_layers_its_own_way_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        parse_config(LLAMA | wrong)
+
+
+def test_a_decoder_of_old_whose_class_is_an_lm_head_is_never_offered_as_an_encoder() -> None:
+    old = LLAMA | {"model_type": "qwen", "architectures": ["QWenLMHeadModel"], "num_key_value_heads": 32}
+    with pytest.raises(UnsupportedModelError) as refused:
+        parse_config(old)
+    assert "bert" not in str(refused.value)
+    assert "bert" not in str(refused.value.flags)

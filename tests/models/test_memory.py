@@ -66,7 +66,10 @@ def fit_7b(knobs: Knobs = KNOBS, gpu_gib: float = 22.03, q: Quantization = Quant
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
 def test_no_predicted_kv_cache_of_a_dense_decoder_is_far_off_its_log(log: Log) -> None:
-    assert abs(error(log)) < (0.12 if log.trial else 0.08)
+    if log.cold:  # such a start has up to 1 GiB less than the model says (docs/memory.md, "Error bars and limits")
+        assert 0 < error(log) < 0.25
+    else:
+        assert abs(error(log)) < (0.12 if log.trial else 0.08)
 
 
 @pytest.mark.parametrize("log", NEW_LOGS, ids=lambda log: f"{log.model}-{log.gpu}-{log.version}")
@@ -730,3 +733,9 @@ def test_a_stream_interval_is_refused_of_a_release_that_does_not_know_it() -> No
     assert refused("v0.11.1") == refused("v0.23.0") == []
     (told,) = refused("v0.11.0")
     assert "does not know --stream-interval" in told
+
+
+@pytest.mark.parametrize("wrong", ["-1", "+1", "0.2_3", "0. 23", "", "v"])
+def test_what_is_no_release_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="no vLLM version"):
+        vllm_version(wrong)

@@ -5,7 +5,7 @@ Read as those of `vllm_logs.py`. Rows that a part of the model was then read off
 
 from __future__ import annotations
 
-from tests.models.vllm_log import AWQ, FP8, GPTQ, Log
+from tests.models.vllm_log import AWQ, FP8, GPTQ, MXFP4, Log
 
 DENSE = (
     Log(
@@ -63,7 +63,7 @@ DENSE = (
         max_model_len=8192,
         tp=4,
         weights_gib=33.98,
-        trial=True,
+        note="not on trial: what is beside torch from 0.18 on was chosen after it was read",
     ),
     Log(
         "index 54187866445",
@@ -97,7 +97,7 @@ DENSE = (
         eager=True,
         dtype="float16",
         weights_gib=5.71,
-        trial=True,
+        note="not on trial: what is beside torch from 0.18 on was chosen after it was read",
     ),
     Log(
         "index 62752965317",
@@ -151,8 +151,7 @@ DENSE = (
         max_model_len=32_768,
         batched=32_768,
         dtype="float16",
-        note="a card of 16 GB and compute capability 8.6",
-        trial=True,
+        note="a card of 16 GB and compute capability 8.6; not on trial: it was refused until its start-up was changed",
     ),
     Log(
         "index 57905766703",
@@ -166,7 +165,7 @@ DENSE = (
         max_model_len=32_768,
         tp=2,
         weights_gib=30.59,
-        trial=True,
+        note="not on trial: that these cards have no NVLink was read off it",
     ),
     Log(
         "index 57905766703",
@@ -192,6 +191,34 @@ DENSE = (
         None,
         1_606_496,
         note="an RTX 4090 D; version by its line numbers",
+        trial=True,
+    ),
+    Log(
+        "index 67163912157",
+        "0.24.0",
+        "Qwen3-8B",
+        "RTX 5090",
+        31.36,
+        0.92,
+        None,
+        89_040,
+        max_model_len=32_768,
+        weights_gib=15.27,
+        cold=True,
+        note="first of two starts: it compiles",
+        trial=True,
+    ),
+    Log(
+        "index 67163912157",
+        "0.24.0",
+        "Qwen3-8B",
+        "RTX 5090",
+        31.36,
+        0.92,
+        None,
+        95_936,
+        max_model_len=32_768,
+        note="a later start of the same: compiled code is on disk",
         trial=True,
     ),
 )
@@ -296,6 +323,36 @@ OTHERS = (
         max_model_len=4096,
         eager=True,
         weights_gib=30.99,
+        trial=True,
+    ),
+    Log(
+        "myoceane.fr/index.php/ai-vllm-a100-gemma-4",
+        "0.19.0",
+        "gpt-oss-20b",
+        "A100-80GB",
+        79.25,
+        0.65,
+        36.56,
+        None,
+        quantization=MXFP4,
+        max_model_len=131_072,
+        weights_gib=13.72,
+        note="total of that card, not logged",
+        trial=True,
+    ),
+    Log(
+        "myoceane.fr/index.php/ai-vllm-a100-gemma-4",
+        "0.19.0",
+        "gemma-4-26B-A4B",
+        "A100-80GB",
+        79.25,
+        0.90,
+        21.5,
+        None,
+        max_model_len=131_072,
+        eager=True,
+        weights_gib=48.5,
+        note="total of that card, not logged; version that of its other start",
         trial=True,
     ),
 )

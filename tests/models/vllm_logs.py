@@ -173,7 +173,7 @@ LOGS = (
     Log("index 62071304591", "0.21.0", "Qwen2.5-14B", "H100", 79.18, 0.90, 41.43, 226240, max_model_len=4096, seqs=256),
     Log(
         "index 66305487638",
-        "0.29",
+        "0.27.1",
         "Qwen3-8B",
         "L4",
         22.03,
@@ -182,11 +182,12 @@ LOGS = (
         22880,
         max_model_len=8192,
         weights_gib=15.27,
-        note="on GKE; version not logged: wording of 0.26 or later, and with the defaults of 0.29 both rows agree",
+        cold=True,
+        note="on GKE; image and flags in vfarcic/inference-demo, demo/vllm-16bit.yaml, which its page deploys",
     ),
     Log(
         "index 66305487638",
-        "0.29",
+        "0.27.1",
         "Qwen3-8B",
         "L4",
         22.03,
@@ -196,7 +197,8 @@ LOGS = (
         quantization=FP8,
         max_model_len=8192,
         weights_gib=9.06,
-        note="on GKE, quantised while loading; version as above",
+        cold=True,
+        note="on GKE, quantised while loading; image and flags in demo/vllm-8bit.yaml, as above",
     ),
     Log(
         "index 69428649752",

@@ -695,3 +695,13 @@ def test_a_draft_of_a_family_that_nobody_knows_is_refused_with_a_way_to_guess_wi
     command = told.partition("remedy: ")[2]
     assert "--language-model-only" not in command
     assert main(shlex.split(command)[1:]) == 0
+
+
+@pytest.mark.parametrize("flag", [("--gpu", "t4"), ("--tensor-parallel", "4"), ("--eager",), ("--max-loras", "2")])
+def test_what_is_said_of_a_gpu_is_refused_for_what_runs_on_cpu(
+    capsys: pytest.CaptureFixture[str], gguf_entry: str, flag: tuple[str, ...]
+) -> None:
+    for alias in (gguf_entry, "embeddings"):
+        assert run(alias, *flag) == 2
+        assert f"{flag[0]} has no effect" in capsys.readouterr().err
+        assert follow(capsys, alias, *flag)[0] == 0
