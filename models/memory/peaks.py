@@ -46,6 +46,17 @@ def forward_peak_gib(arch: DecoderArchitecture, knobs: Knobs, quantization: Quan
     return layer / GIB
 
 
+def compiling_gib(arch: DecoderArchitecture, knobs: Knobs, version: VllmVersion) -> float:
+    """What a start holds that compiles, and one that finds compiled code does not; 0 where nothing is compiled.
+
+    That it is the size of the embedding is what logs of such starts say (docs/memory.md, "A start that compiles"): no
+    source was found.
+    """
+    if knobs.eager or knobs.compiled or not version.compiles_beside:
+        return 0.0
+    return arch.vocab * arch.hidden * HALF / knobs.tensor_parallel / GIB
+
+
 def sampler_peak_gib(arch: DecoderArchitecture, knobs: Knobs, bytes_each: float) -> float:
     """Peak of one sampling step; logits are gathered, so every GPU holds the whole vocabulary."""
     rows = min(knobs.max_num_seqs, knobs.max_num_batched_tokens)

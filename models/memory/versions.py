@@ -52,6 +52,7 @@ class VllmVersion:
     warms_sampler: bool = True  # a sampling step runs after the KV cache is allocated
     refuses_parts: bool = False  # of an item within which attention goes both ways (vllm#42687)
     raises_batch: bool = False  # to such an item, where --max-num-batched-tokens is not given (vllm PR#43051)
+    compiles_beside: bool = False  # a start that compiles holds a copy of the embedding through its profiling run
     flashinfer_workspace: bool = True  # cards without FlashAttention take FlashInfer
 
     def second_runner(self, arch: DecoderArchitecture, quantization: Quantization, *, ngrams: bool = False) -> bool:
@@ -127,7 +128,7 @@ _V0_21 = replace(
 )
 _V0_22 = replace(_V0_21, name="0.22", runner="some", raises_batch=True)
 _V0_23 = replace(_V0_22, name="0.23")
-_V0_24 = replace(_V0_23, name="0.24", estimated_graphs_gib=0)
+_V0_24 = replace(_V0_23, name="0.24", estimated_graphs_gib=0, compiles_beside=True)
 _V0_25 = replace(_V0_24, name="0.25", runner="dense")
 _V0_27 = replace(_V0_25, name="0.27", batches_in_flight=2)
 _V0_28 = replace(_V0_27, name="0.28", caches_states=True, huge_batch=True)

@@ -15,6 +15,7 @@ from models.facts import GIB
 from models.memory.gpus import ON_TRITON, check_cache, check_card, check_dtype, needs_flashinfer
 from models.memory.kv_cache import KvLayout, cache_layers, kv_layout, layer_token_bytes
 from models.memory.peaks import (
+    compiling_gib,
     contexts_of_items,
     forward_peak_gib,
     on_second_runner,
@@ -67,6 +68,7 @@ class Knobs:
     speculation: Speculation | None = None
     language_only: bool = False  # --language-model-only: no encoder of images
     videos: bool = True  # --limit-mm-per-prompt '{"video": 0}' takes none, and profiles with images alone
+    compiled: bool = False  # a later start, which finds the code that an earlier one compiled
     prefix_caching: bool | None = None  # None: as the version does where layers have a state, the only ones it costs
 
     @property
@@ -268,7 +270,8 @@ def gpu_fit(
         quantization,
         left_gib=gpu_gib - budget,
         activation_gib=decoder_peak,
-        reserved_gib=activation,
+        # Of a later start, which has less of it.
+        reserved_gib=activation_gib(arch, replace(knobs, compiled=True), quantization, version),
         graphs_gib=captured,
         communicators_gib=communicators,
         flashinfer=capability is not None and needs_flashinfer(capability, fp8_cache=fp8_cache),
@@ -338,9 +341,10 @@ def _without_tower(arch: DecoderArchitecture, weights_bytes: int | None) -> tupl
 def activation_gib(
     arch: DecoderArchitecture, knobs: Knobs, quantization: Quantization, version: VllmVersion = DEFAULT_VERSION
 ) -> float:
-    """The higher of the profiling run's peaks: encoder, forward pass beside the encoder's output, sampler."""
+    """The higher of the profiling run's peaks: encoder, forward pass beside the encoder's output, sampler, compiler."""
     beside = tower_output_gib(arch, knobs, version)
-    return max(tower_peak_gib(arch, knobs, version), beside + decoder_peak_gib(arch, knobs, quantization, version))
+    decoder = max(decoder_peak_gib(arch, knobs, quantization, version), compiling_gib(arch, knobs, version))
+    return max(tower_peak_gib(arch, knobs, version), beside + decoder)
 
 
 def decoder_peak_gib(

@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_argument("--max-num-batched-tokens", type=_positive, metavar="N")
     flags.add_argument("--tensor-parallel", "--tensor-parallel-size", type=_positive, metavar="N")
     flags.add_argument("--eager", "--enforce-eager", action="store_true", help="no CUDA graphs")
+    flags.add_argument("--compiled", action="store_true", help="a later start, which finds the code of the first one")
     flags.add_argument("--dtype", choices=["auto", "half", "float16", "bfloat16"], help="default: that of the files")
     flags.add_argument("--kv-cache-dtype", choices=sorted(KV_CACHE_DTYPES), help="default: the model's own")
     flags.add_argument("--max-loras", type=_positive, metavar="N", help="adapters at once, with --enable-lora")
@@ -116,6 +117,7 @@ def command_line(args: argparse.Namespace, changes: Mapping[str, str | None]) ->
             words += [flag] if value == "" else [flag, str(value)]
     if args.eager and "--eager" not in flags:
         words.append("--eager")
+    words += ["--compiled"] if args.compiled and "--compiled" not in flags else []
     words += ["--language-model-only"] if args.language_model_only else []
     if args.prefix_caching is not None:
         words.append("--enable-prefix-caching" if args.prefix_caching else "--no-enable-prefix-caching")

@@ -21,7 +21,7 @@ from ops.fit.subject import Subject
 
 # Flags of `ops fit` that say something of a GPU alone.
 _OF_A_GPU = (
-    *("--gpu", "--gpu-memory-gib", "--utilization", "--tensor-parallel", "--eager", "--kv-cache-dtype"),
+    *("--gpu", "--gpu-memory-gib", "--utilization", "--tensor-parallel", "--eager", "--compiled", "--kv-cache-dtype"),
     *("--max-loras", "--speculative-method"),
 )
 _TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
@@ -29,7 +29,16 @@ _TEI_BATCH_TOKENS = 16_384  # text-embeddings-inference's own default
 
 # Flags of vLLM that no engine on CPU has.
 _OF_VLLM = (
-    *("--utilization", "--max-num-seqs", "--tensor-parallel", "--eager", "--dtype", "--kv-cache-dtype", "--max-loras"),
+    *(
+        "--utilization",
+        "--max-num-seqs",
+        "--tensor-parallel",
+        "--eager",
+        "--compiled",
+        "--dtype",
+        "--kv-cache-dtype",
+        "--max-loras",
+    ),
     *("--max-lora-rank", "--speculative-method", "--num-speculative-tokens", "--draft-config", "--limit-mm-per-prompt"),
     "--vllm",
 )

@@ -45,7 +45,10 @@ def _knobs(args: argparse.Namespace, subject: Subject, gpu_gib: float, version: 
         tower=None if language_only or not isinstance(arch, DecoderArchitecture) else arch.tower,
     )
     given: dict[str, Any] = {name: subject.flags[name] for name in _KNOBS if name in subject.flags}
-    named = {name: getattr(args, name) for name in _KNOBS} | {"eager": args.eager or None}
+    named = {name: getattr(args, name) for name in _KNOBS} | {
+        "eager": args.eager or None,
+        "compiled": args.compiled or None,
+    }
     given |= {name: value for name, value in named.items() if value is not None}
     if subject.fp8_cache and version.cache_of_files and given.get("kv_cache_dtype", "auto") == "auto":
         given["kv_cache_dtype"] = "fp8"

@@ -125,7 +125,8 @@ DENSE = (
         83_376,
         max_model_len=2048,
         weights_gib=14.29,
-        note="what is beside torch without profiled graphs was read off it",
+        compiled=True,
+        note="what is beside torch without profiled graphs was read off it; taken for a later start, as its cache says",
     ),
     Log(
         "index 54570340937",
@@ -204,9 +205,7 @@ DENSE = (
         89_040,
         max_model_len=32_768,
         weights_gib=15.27,
-        cold=True,
-        note="first of two starts: it compiles",
-        trial=True,
+        note="first of two starts: it compiles; not on trial: what that takes was read off it",
     ),
     Log(
         "index 67163912157",
@@ -218,6 +217,7 @@ DENSE = (
         None,
         95_936,
         max_model_len=32_768,
+        compiled=True,
         note="a later start of the same: compiled code is on disk",
         trial=True,
     ),

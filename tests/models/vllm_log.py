@@ -35,7 +35,7 @@ class Log:
     speculation: Speculation | None = None
     weights_gib: float | None = None  # "Model loading took"
     trial: bool = False  # read when every constant had been chosen, and none was chosen for it
-    cold: bool = False  # a fresh pod: it compiles within its profiling run, which the model does not count
+    compiled: bool = False  # a later start, of which its source says or shows that it found compiled code
     loras: int = 0
     lora_rank: int = 16
     language_only: bool = False

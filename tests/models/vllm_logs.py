@@ -182,7 +182,6 @@ LOGS = (
         22880,
         max_model_len=8192,
         weights_gib=15.27,
-        cold=True,
         note="on GKE; image and flags in vfarcic/inference-demo, demo/vllm-16bit.yaml, which its page deploys",
     ),
     Log(
@@ -197,7 +196,6 @@ LOGS = (
         quantization=FP8,
         max_model_len=8192,
         weights_gib=9.06,
-        cold=True,
         note="on GKE, quantised while loading; image and flags in demo/vllm-8bit.yaml, as above",
     ),
     Log(
@@ -276,6 +274,7 @@ def predict(log: Log) -> GpuFit:
         utilization=log.utilization,
         tensor_parallel=log.tp,
         eager=log.eager,
+        compiled=log.compiled,
         max_num_batched_tokens=log.batched or knobs.max_num_batched_tokens,
         kv_cache_dtype=log.kv_dtype,
         prefix_caching=log.prefix_caching,
