@@ -135,7 +135,7 @@ class Weights(Spec):
     """What has to be on the claim before the engine starts."""
 
     revision: Commit | None  # commit on the hub; None is flagged in the plan, `ops pin` resolves it
-    format: Literal["safetensors", "onnx", "gguf"]
+    format: Literal["safetensors", "onnx", "gguf", "pickle"]  # pickle: loading it runs what its author wrote
     quantization: Quantization
     dtype: Literal["float32", "float16", "bfloat16"]  # of what is not quantised, and of the KV cache
     files: tuple[str, ...]  # patterns of the files that the engine reads; nothing else is downloaded
