@@ -39,7 +39,7 @@ _AGENT: Json = {
 }
 _FILE_TEXT = "# A small project\n"
 _TEXTS = ["def add(a, b): return a + b", "the weather in spring"]
-_QUESTION = "Which of these is Python?"
+_QUESTION = "Which of these is a function that adds a and b ?"
 _SECONDS = 2  # of a recording: a tone, which says nothing, and is billed like speech
 
 

@@ -17,6 +17,8 @@ from components.gateway.reconcile_keys import ROUTES
 from components.serving.registration import registration
 from models.facts import PerAudioSecond, PerQuery
 from models.tasks import TASKS, Task
+from ops.endpoint import Endpoint
+from ops.smoke.checks import Verdict, exercise, through_gateway
 from tests.gateway.conftest import FAST, unhurried
 from tests.gateway.environment import Environment
 from tests.gateway.kinds import Heard, Kinds, m4a, wav
@@ -26,7 +28,7 @@ from tests.gateway.rendered import rendered
 from tests.gateway.test_routes import USAGE, price
 from tests.gateway.upstream import Behaviour, Json, Seen
 from tests.guide_entries import ENTRIES, RERANKER, SPEECH, VECTORS, VISION
-from tests.patience import patient
+from tests.patience import at_least, patient
 
 QUERY: Json = {"query": "what is a pod", "documents": ["it rains", "a pod is a group", "what is a pod"]}
 FORMS = {"transcription": "/v1/audio/transcriptions", "translation": "/v1/audio/translations"}
@@ -372,6 +374,25 @@ def test_a_shorter_vector_of_a_model_that_has_none_is_refused(gateway: Proxy, ki
     with kinds.recording() as seen, pytest.raises(openai.BadRequestError, match="'dimensions' cannot be asked"):
         client.embeddings.create(model=RERANKER.alias, input=["a"], dimensions=256)
     assert seen == []
+
+
+# --- what an operator asks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alias", [VISION.alias, RERANKER.alias, SPEECH.alias])
+def test_a_smoke_test_asks_each_kind_and_proves_its_price(alias: str, gateway: Proxy, kinds: Kinds) -> None:
+    spec = ENTRIES[alias]
+    direct = Endpoint(kinds.url, at_least(30), UPSTREAM_KEY)
+    through = Endpoint(gateway.url, at_least(30), key_of(gateway, alias))
+    for name, endpoint in ((spec.served_name, direct), (alias, through)):
+        checks = list(exercise(spec, name, endpoint))
+        assert {check.verdict for check in checks} == {Verdict.OK}, checks
+    for check in checks:
+        judged = through_gateway(spec, check)
+        assert judged.verdict is Verdict.OK, judged
+        assert check.cost_usd
+        cheaper = spec.model_copy(update={"price": PerQuery(usd_per_query=check.cost_usd / 2)})
+        assert through_gateway(cheaper, check).verdict is Verdict.FAILED
 
 
 # --- the list ----------------------------------------------------------------------------------------------------
