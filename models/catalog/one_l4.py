@@ -170,4 +170,28 @@ ENTRIES = (
             *config_json("Qwen/Qwen3-14B-AWQ", Evidence.REPORTED, Evidence.DERIVED),
         ),
     ),
+    ModelSpec(
+        alias="granite-fim",
+        group="one-l4",
+        summary="Granite 4.1 3B base: fill-in-the-middle completion, of 2026",
+        # The control tokens of Qwen2.5-Coder's, so editors are set up as for that one.
+        task=Task.FIM,
+        model_id="ibm-granite/granite-4.1-3b-base",
+        served_name="granite-4.1-3b-base",
+        engine=VllmEngine(image=VLLM, max_num_seqs=64, stream_interval=2),
+        context=8192,
+        weights=safetensors(
+            "ibm-granite/granite-4.1-3b-base",
+            revision="dacb9cb9157bec98e99b09f285c92a4d58405c96",
+            bytes_on_disk=6_805_672_960,
+        ),
+        price=PerToken(input_usd_per_mtok=0.2, output_usd_per_mtok=0.6),
+        slo=UNTARGETED,
+        evaluation=UNSCORED,
+        licence=_APACHE,
+        sources=(
+            *pinned("3 public repositories pin this commit, one with parameters and control tokens"),
+            *config_json("ibm-granite/granite-4.1-3b-base", Evidence.REPORTED, Evidence.DERIVED),
+        ),
+    ),
 )
