@@ -353,8 +353,8 @@ async def parse_form(text: bytes, kind: bytes) -> Form:
         if isinstance(value, cast("type[Any]", UploadFile)):
             if field != _RECORDING:
                 raise ValueError(f"'{field[:80]}' must be a text; the recording is '{_RECORDING}'")
-            recording = cast("bytes", await cast("Any", value).read())
-            name = re.sub(r"[^A-Za-z0-9._-]", "_", str(cast("Any", value).filename or ""))[-100:]
+            recording = cast("bytes", await value.read())
+            name = re.sub(r"[^A-Za-z0-9._-]", "_", str(value.filename or ""))[-100:]
         else:
             items.append((field, value))
     await form.close()

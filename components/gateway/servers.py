@@ -82,9 +82,9 @@ def refusal(message: str, param: str) -> Exception:
     """A 400 in the shape of OpenAI's errors."""
     from litellm.proxy._types import ProxyException  # noqa: PLC0415  # pyright: ignore
 
-    error: Any = ProxyException(message=message, type="invalid_request_error", param=param, code=400)  # pyright: ignore
+    error = cast("Any", ProxyException)(message=message, type="invalid_request_error", param=param, code=400)
     error.status_code = 400  # some routes of LiteLLM read this one
-    return error
+    return cast("Exception", error)
 
 
 class ServersHook(CustomLogger):
@@ -167,7 +167,7 @@ def rank_by_the_request() -> None:
 
     def response(self: Any, model: str, raw_response: Any, *_: Any, **named: Any) -> Any:
         body = raw_response.json()
-        most = (named.get("request_data") or {}).get("top_n")
+        most = cast("dict[str, Any]", named.get("request_data") or {}).get("top_n")
         answer = read(self, ranked(body, most) if isinstance(body, list) else body)
         answer.meta["billed_units"] = {"search_units": 1}
         return answer
@@ -184,7 +184,8 @@ def name_owners() -> None:
     def owned(model_id: str, *args: Any, **named: Any) -> Any:
         entry = listed(model_id, *args, **named)
         router: Any = cast("Any", proxy_server).llm_router
-        for found in (router.get_model_list(model_name=model_id) or [])[:1] if router else []:
+        registered: list[Any] = (router.get_model_list(model_name=model_id) or []) if router else []
+        for found in registered[:1]:
             entry["owned_by"] = found["model_info"].get("owned_by") or entry["owned_by"]
         return entry
 

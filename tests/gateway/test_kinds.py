@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -146,7 +146,7 @@ def test_a_plain_answer_stays_plain(gateway: Proxy, kinds: Kinds) -> None:
     assert answer.model_dump(exclude_none=True) == {"text": "bonjour", "usage": {"type": "duration", "seconds": 1.0}}
 
 
-BILLED = {
+BILLED: Mapping[str, tuple[str, bytes, Mapping[str, str]]] = {
     "a transcription": ("transcription", wav(3.2), {}),
     "a verbose transcription": ("transcription", wav(3.2), {"response_format": "verbose_json"}),
     "a translation": ("translation", wav(3.2), {}),
@@ -273,6 +273,7 @@ def test_a_question_costs_the_same_whatever_its_size(gateway: Proxy) -> None:
 def test_a_budget_ends_reranking(gateway: Proxy) -> None:
     assert isinstance(RERANKER.price, PerQuery)
     key = key_of(gateway, RERANKER.alias, max_budget=RERANKER.price.usd_per_query / 2, budget_duration="1d")
+    answer = ranked(gateway, key)
     for _ in patient(30):
         answer = ranked(gateway, key)
         if answer.status != 200:

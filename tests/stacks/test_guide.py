@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from models.catalog import Group
 from models.spec import ModelSpec
 from stacks.admission import Admission, admit
 from stacks.costs import costs
@@ -28,15 +27,13 @@ def pickled() -> Mapping[str, ModelSpec]:
     return {**WITH_GUIDE, spec.alias: spec}
 
 
-def judged(
-    catalog: Mapping[str, ModelSpec] = WITH_GUIDE, groups: Mapping[str, Group] = GROUPS_WITH_GUIDE, **values: str
-) -> Admission:
-    config = with_values({**ON, **PRICELESS, **{key.replace("__", ":"): value for key, value in values.items()}})
-    return admit(config, catalog, groups, rehearsal=True)
+def judged(values: Mapping[str, str] | None = None, catalog: Mapping[str, ModelSpec] = WITH_GUIDE) -> Admission:
+    config = with_values({**ON, **PRICELESS, **(values or {})})
+    return admit(config, catalog, GROUPS_WITH_GUIDE, rehearsal=True)
 
 
 def test_each_kind_can_come_up_and_is_priced_in_its_own_unit() -> None:
-    admission = judged(**{f"{alias}__replicas": "1" for alias in ENTRIES})
+    admission = judged({f"{alias}:replicas": "1" for alias in ENTRIES})
     assert not admission.problems, admission.problems
     bill = costs(admission.plan)
     assert bill
@@ -79,8 +76,8 @@ def test_each_kind_is_served_with_what_it_needs() -> None:
 
 def test_pickled_weights_come_up_once_config_says_that_they_may() -> None:
     catalog, alias = pickled(), SPEECH.alias
-    assert judged(catalog).problems == ()
-    (problem,) = judged(catalog, **{f"{alias}__replicas": "1"}).problems
+    assert judged(catalog=catalog).problems == ()
+    (problem,) = judged({f"{alias}:replicas": "1"}, catalog).problems
     assert "pickle" in problem.message
     config = with_values({**ON, **PRICELESS, f"{alias}:replicas": "1"})
     ways = list(alternatives(problem.remedy))
