@@ -13,7 +13,10 @@ from models.spec import ModelSpec
 from models.tasks import Task
 from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization, Tower, Weights
 from models.whisper import whisper
+from ops.config_files import load
 from tests.catalog import CATALOG, GROUPS
+from tests.checkout import PROJECT_DIR
+from tests.support import Records, recorded_with_catalog
 
 _SOURCE = Source(facts="all", where="a test", evidence=Evidence.ASSUMED)
 _LICENCE = Licence(name="Apache-2.0", commercial_use=True, source=_SOURCE)
@@ -114,3 +117,10 @@ SPEECH = ModelSpec(
 ENTRIES: Mapping[str, ModelSpec] = {spec.alias: spec for spec in (VISION, VECTORS, RERANKER, SPEECH)}
 WITH_GUIDE: Mapping[str, ModelSpec] = {**CATALOG, **ENTRIES}
 GROUPS_WITH_GUIDE: Mapping[str, Group] = {**GROUPS, "guide": Group(summary="models of a test")}
+
+
+def recorded_with_guide(stack: str) -> Records:
+    """What the program registers for a stack of tests/project with all of them, whatever it costs."""
+    whatever = () if stack == "local" else ("maxHourlyUsd=100", "maxMonthlyUsd=100000")
+    raw = load(PROJECT_DIR, stack, ("groups.guide=true", *whatever))
+    return recorded_with_catalog(raw, WITH_GUIDE, GROUPS_WITH_GUIDE)
