@@ -96,6 +96,19 @@ class PerQuery(Spec):
 Price = Annotated[PerToken | PerAudioSecond | PerQuery, Field(discriminator="kind")]
 
 
+class Defaults(Spec):
+    """What a request generates by where it says nothing else; None is the engine's own, which is the model card's."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, gt=0)
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """Those that are set, by their name in a request."""
+        return self.model_dump(exclude_none=True)
+
+
 class Slo(Spec):
     """Latency targets at the 95th percentile; None is a target not set yet."""
 

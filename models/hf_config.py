@@ -30,7 +30,9 @@ from models.hf_quantization import Stored, fp8_cache, stored
 from models.hf_towers import tower
 from models.hf_understood import MEASURE, alike, understood
 from models.memory.weights import HALF
-from models.weights import CacheLayers, DecoderArchitecture, EncoderArchitecture, Quantization, Tower
+from models.weights import DecoderArchitecture, EncoderArchitecture, Quantization, Tower
+from models.whisper import FRAMES, MELS, whisper
+from models.whisper import POSITIONS as POSITIONS_OF_WHISPER
 
 __all__ = ["HfModel", "UnsupportedModelError", "parse_config", "read_config"]
 
@@ -298,36 +300,16 @@ def _more_experts(config: Mapping[str, Any], family: str, layers: int) -> int:
 
 
 def _whisper(config: Mapping[str, Any]) -> DecoderArchitecture:
-    """Whisper: the decoder caches its own tokens and the encoder's positions; the encoder is a tower of sound."""
-    hidden, layers = count(config, ("d_model",)), count(config, ("decoder_layers",))
-    heads, ffn = count(config, ("decoder_attention_heads",)), count(config, ("decoder_ffn_dim",))
-    vocab, most = count(config, VOCAB), count(config, ("max_target_positions",), 448)
-    frames = count(config, ("max_source_positions",), 1500)
-    encoder_ffn = count(config, ("encoder_ffn_dim",), ffn)
-    of_encoder = count(config, ("encoder_layers",)) * (4 * hidden * hidden + 2 * hidden * encoder_ffn)
-    convolutions = 3 * hidden * (count(config, ("num_mel_bins",), 80) + hidden) + frames * hidden
-    linear = layers * (8 * hidden * hidden + 2 * hidden * ffn)
-    alike = {"layers": layers, "kv_heads": heads, "head_dim": hidden // heads}
-    return DecoderArchitecture(
-        parameters=linear + (vocab + most) * hidden,
-        layers=layers,
-        heads=heads,
-        kv_heads=heads,
-        head_dim=hidden // heads,
-        hidden=hidden,
+    ffn = count(config, ("decoder_ffn_dim",))
+    return whisper(
+        hidden=count(config, ("d_model",)),
+        layers=count(config, ("decoder_layers",)),
+        heads=count(config, ("decoder_attention_heads",)),
         ffn=ffn,
-        vocab=vocab,
-        max_positions=most,
-        family="whisper",
-        tied=True,
-        mlp_matrices=2,
-        linear=linear,
-        cache=(
-            CacheLayers.model_validate({"attention": "full", **alike}),
-            CacheLayers.model_validate({"attention": "cross", "window": frames, **alike}),
-        ),
-        tower=Tower(
-            parameters=of_encoder + convolutions, tokens=frames, patches=frames, width=2 * hidden, split=2 * encoder_ffn
-        ),
-        rotary_tables=0,
+        vocab=count(config, VOCAB),
+        positions=count(config, ("max_target_positions",), POSITIONS_OF_WHISPER),
+        frames=count(config, ("max_source_positions",), FRAMES),
+        mels=count(config, ("num_mel_bins",), MELS),
+        encoder_layers=count(config, ("encoder_layers",)),
+        encoder_ffn=count(config, ("encoder_ffn_dim",), ffn),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from models.engines import AnyEngine
-from models.facts import Alias, Evaluation, Licence, ModelId, Price, Slo, Source, Spec, Throughput
+from models.facts import Alias, Defaults, Evaluation, Licence, ModelId, Price, Slo, Source, Spec, Throughput
 from models.tasks import TASKS, Task
 from models.weights import Weights
 
@@ -28,6 +28,9 @@ class ModelSpec(Spec):
     context: int | None = Field(gt=0)  # tokens a request may span; None: the provider's own limit
     weights: Weights | None  # None: nothing of it is stored here
     price: Price
+    defaults: Defaults = Defaults()  # what a request generates by where it says nothing else
+    max_parallel: int | None = Field(default=None, ge=1)  # requests at once of each gateway replica; others get a 429
+    shortest_vector: int | None = Field(default=None, ge=1)  # that clients may ask for; None: whole vectors only
     throughput: Throughput | None = None  # measured on this engine and GPU; None: nobody did, so it is assumed
     slo: Slo = Slo(note="none is set")
     evaluation: Evaluation = Evaluation(status="none", result="nobody has evaluated it here")
@@ -42,6 +45,12 @@ class ModelSpec(Spec):
             raise ValueError(f"{self.alias}: weights are for engines that run here, and only for them")
         if self.engine.runs_here and self.context is None:
             raise ValueError(f"{self.alias}: context is required for an engine that runs here")
+        if self.task not in self.engine.tasks:
+            raise ValueError(f"{self.alias}: {self.engine.name()} serves {', '.join(sorted(self.engine.tasks))}")
+        if self.defaults.asked and not TASKS[self.task].generates:
+            raise ValueError(f"{self.alias}: defaults are for what generates, and {self.task} does not")
+        if self.shortest_vector and not TASKS[self.task].vectors:
+            raise ValueError(f"{self.alias}: shortest_vector is for embeddings, not for {self.task}")
         if self.weights and self.context and self.context > self.weights.architecture.max_positions:
             raise ValueError(
                 f"{self.alias}: context {self.context} exceeds the model's "

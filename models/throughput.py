@@ -230,6 +230,13 @@ def speed(task: Work, machine: Machine, load: Load, streams: int = 1) -> Speed:
     )
 
 
+def reading_per_s(task: Work, machine: Machine, prompt_tokens: int) -> float:
+    """Tokens a second where prompts are read only, in batches of a chunk."""
+    prompts = max(1, machine.chunk // prompt_tokens)
+    seconds = prefill_s(task, machine, prompts=prompts, prompt_tokens=prompt_tokens) + _STEP_S + prompts * _PROMPT_S
+    return prompts * prompt_tokens / seconds
+
+
 def most_streams(load: Load, fit: GpuFit, *, max_num_seqs: int) -> int:
     """Requests of a load that flags and KV cache hold at once; at least 1."""
     return max(1, min(max_num_seqs, fit.at_once(load.prompt_tokens + load.output_tokens)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.facts import Commit, FileName, HexDigest, Spec
 
@@ -117,6 +118,9 @@ class EncoderArchitecture(Spec):
 Architecture = Annotated[DecoderArchitecture | EncoderArchitecture, Field(discriminator="kind")]
 
 
+_PICKLE = re.compile(r"\.(bin|pt|pth|ckpt)$|^\*$")
+
+
 class Quantization(StrEnum):
     """How linear weights are stored."""
 
@@ -135,7 +139,7 @@ class Weights(Spec):
     """What has to be on the claim before the engine starts."""
 
     revision: Commit | None  # commit on the hub; None is flagged in the plan, `ops pin` resolves it
-    format: Literal["safetensors", "onnx", "gguf"]
+    format: Literal["safetensors", "onnx", "gguf", "pickle"]  # pickle: loading it runs what its author wrote
     quantization: Quantization
     dtype: Literal["float32", "float16", "bfloat16"]  # of what is not quantised, and of the KV cache
     files: tuple[str, ...]  # patterns of the files that the engine reads; nothing else is downloaded
@@ -143,3 +147,20 @@ class Weights(Spec):
     bytes_on_disk: int = Field(gt=0)
     architecture: Architecture
     gated: bool = False  # the hub wants an accepted licence and a token
+
+    @model_validator(mode="after")
+    def _says_that_it_runs_code(self) -> Weights:
+        """A pickle is a program, so whoever brings it up is asked first (stacks/rules/pins.py)."""
+        pickles = [pattern for pattern in self.files if _PICKLE.search(pattern)]
+        if pickles and self.format != "pickle":
+            raise ValueError(
+                f"{', '.join(pickles)} may be pickles, which run code as they are loaded: say format pickle"
+            )
+        return self
+
+    @property
+    def parameters(self) -> int:
+        """All that is stored: those of an encoder in front of a decoder, too."""
+        arch = self.architecture
+        tower = arch.tower if isinstance(arch, DecoderArchitecture) else None
+        return arch.parameters + (tower.parameters if tower else 0)

@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import json
 import os
+import secrets
 import shlex
 import time
 import urllib.error
@@ -87,8 +88,8 @@ class Endpoint:
     timeout: float  # seconds of a whole request
     key: str | None = field(repr=False, default=None)
 
-    def ask(self, route: str, body: Json | None = None) -> Reply:
-        """POST a body, or GET without one.
+    def ask(self, route: str, body: Json | None = None, upload: tuple[str, str, bytes] | None = None) -> Reply:
+        """POST a body, or GET without one. An `upload`, of a field, a file's name and content, makes it a form.
 
         Raises NoAnswerError.
         """
@@ -96,6 +97,10 @@ class Endpoint:
         if self.key is not None:
             headers["authorization"] = f"Bearer {self.key}"
         data = None if body is None else json.dumps(body).encode()
+        if body is not None and upload is not None:
+            boundary = secrets.token_hex(16)
+            headers["content-type"] = f"multipart/form-data; boundary={boundary}"
+            data = _form(boundary, body, upload)
         request = urllib.request.Request(self.url + route, data, headers)  # noqa: S310  checked by `base_url`
         start = time.monotonic()
         try:
@@ -120,6 +125,15 @@ class Endpoint:
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = error or type(error).__name__
             raise NoAnswerError(f"the connection ended early: {why}", self.url, reached=True) from None
+
+
+def _form(boundary: str, body: Json, upload: tuple[str, str, bytes]) -> bytes:
+    field, name, content = upload
+    parts = [(f'name="{key}"', str(value).encode()) for key, value in body.items()]
+    parts.append((f'name="{field}"; filename="{name}"', content))
+    head = f"--{boundary}\r\nContent-Disposition: form-data; "
+    written = b"".join(f"{head}{what}\r\n\r\n".encode() + value + b"\r\n" for what, value in parts)
+    return written + f"--{boundary}--\r\n".encode()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -70,7 +70,14 @@ def price_words(price: Price) -> str:
         for name, value in price.model_dump().items()
         if "usd_per_" in name and value is not None
     ]
-    return ", ".join(f"${value:g} {_UNITS[unit]}{f' {what} tokens' if what else ''}" for what, unit, value in told)
+    return ", ".join(
+        f"${_digits(value)} {_UNITS[unit]}{f' {what} tokens' if what else ''}" for what, unit, value in told
+    )
+
+
+def _digits(value: float) -> str:
+    """0.000005 rather than 5e-06."""
+    return f"{value:.9f}".rstrip("0").removesuffix(".")
 
 
 def price_short(price: Price) -> str:

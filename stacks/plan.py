@@ -60,6 +60,7 @@ class PlannedModel:
     state: State
     workload: Workload | None  # None: nothing of it runs here
     fallback: str | None = None  # alias that serves in its place while it is off
+    pickle_allowed: bool = False  # config takes weights that are a program
 
     @property
     def gpus(self) -> int:
@@ -171,6 +172,7 @@ def _planned(entry: ModelSpec, settings: Settings) -> PlannedModel:
         state=state,
         workload=_workload(spec, overrides),
         fallback=overrides.asked_fallback,
+        pickle_allowed=overrides.asked_pickle,
     )
 
 

@@ -415,6 +415,11 @@ class Overrides(Section):
         """Alias that serves in its place while it is off."""
         return None
 
+    @property
+    def asked_pickle(self) -> bool:
+        """Whether weights may be loaded that are a program."""
+        return False
+
     def apply(self, spec: ModelSpec) -> ModelSpec:
         """The entry with the overridden fields replaced."""
         return spec
@@ -428,6 +433,7 @@ class RunsHere(Overrides):
     claim_gib: Annotated[Whole, Field(ge=1, le=_LARGEST_DISK_GIB)] | None = None
     fallback: str | None = None  # alias that serves while this one is off
     tokens_per_second: AboveZero | None = None  # measured under load, one replica, read and written together
+    allow_pickle: Truth | None = None  # weights that there are in pickle files only may be loaded
 
     @property
     def asked_enabled(self) -> bool | None:
@@ -444,6 +450,10 @@ class RunsHere(Overrides):
     @property
     def asked_fallback(self) -> str | None:
         return self.fallback
+
+    @property
+    def asked_pickle(self) -> bool:
+        return bool(self.allow_pickle)
 
     def apply(self, spec: ModelSpec) -> ModelSpec:
         own = self.model_dump(exclude=set(RunsHere.model_fields), exclude_none=True)

@@ -17,8 +17,12 @@ PROVIDERS = {
     Task.CHAT: "openai",
     Task.AGENT: "openai",
     Task.FIM: "text-completion-openai",
+    Task.VISION: "openai",
     Task.EMBEDDING: "openai",
+    Task.RERANK: "hosted_vllm",  # as servers.py has it
+    Task.TRANSCRIPTION: "openai",
 }
+_AT_ROOT = frozenset({"hosted_vllm"})  # clients that put their route behind the server's address, without /v1
 _MILLION = 1_000_000
 
 
@@ -44,13 +48,18 @@ def price_fields(price: Price) -> dict[str, float]:
 
 def model_entry(model: Registration) -> dict[str, Any]:
     """One element of `model_list`."""
+    client = PROVIDERS[model.task]
     return {
         "model_name": model.alias,
         "litellm_params": {
-            "model": f"{PROVIDERS[model.task]}/{model.served_name}",
-            "api_base": model.api_base,
+            "model": f"{client}/{model.served_name}",
+            "api_base": model.api_base.removesuffix("/v1") if client in _AT_ROOT else model.api_base,
             "api_key": "os.environ/UPSTREAM_API_KEY",
             **price_fields(model.price),
+            **model.defaults.asked,  # a request's own come after them
+            # Of OpenAI's own models only the newest take it, so LiteLLM drops it for others, and never says so.
+            **({"allowed_openai_params": ["dimensions"]} if model.shorter_vectors else {}),
+            **({"max_parallel_requests": model.max_parallel} if model.max_parallel else {}),
         },
         "model_info": {
             "mode": TASKS[model.task].mode,
@@ -58,6 +67,9 @@ def model_entry(model: Registration) -> dict[str, Any]:
             # Without it LiteLLM guesses from the model's name, and reserves budget for the guess.
             "max_output_tokens": model.context,
             **({"supports_function_calling": True} if model.tools else {}),
+            **({"supports_vision": True} if model.images else {}),
+            **({"supports_response_schema": True} if model.constrains else {}),
+            "owned_by": model.owner,
         },
     }
 
@@ -85,8 +97,14 @@ def gateway_config(models: Sequence[Registration], *, pool: int, spend_log_days:
             # Parameters that an engine does not know are dropped instead of failing the request.
             "drop_params": True,
             # Modules beside the rendered file: what is open, what a model that is off answers, how streams are counted,
-            # and what a refusal by budget means.
-            "callbacks": ["door.hook", "model_state.hook", "stream_usage.hook", "budget_refusal.hook"],
+            # what a refusal by budget means, and what LiteLLM does not know of the servers here.
+            "callbacks": [
+                "door.hook",
+                "model_state.hook",
+                "stream_usage.hook",
+                "budget_refusal.hook",
+                "servers.hook",
+            ],
             # A client cannot opt out of being billed.
             "global_disable_no_log_param": True,
             # Prompts and answers stay out of logs.

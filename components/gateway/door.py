@@ -15,7 +15,9 @@ with OpenAI. LiteLLM would take hundreds more, among them where a request goes, 
 which of its clients, and what a budget holds for it. The query is dropped, and so are headers that nobody here reads;
 those that steer LiteLLM are a 400 too.
 
-It also refuses token ids where a model would read other words in them (`_embedding_problem`).
+It also refuses token ids where a model would read other words in them (`_embedding_problem`), and media by address,
+which a model's server would fetch where the client may not (`_media_problem`). Recordings come as forms. LiteLLM
+1.106.2 has no route for translations: they go in as transcriptions, with a mark that `servers.py` reads.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ import hmac
 import json
 import math
 import os
+import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -51,6 +55,9 @@ MAX_BODY_MIB = 32
 # Text is cheap and small values are not: 32 MiB of `{},` are 900 MiB of memory, and seconds in which nothing else is
 # answered, probes neither; that takes no key. So many commas are more than any model's context.
 _MAX_COMMAS = 300_000
+# What vLLM takes of a recording (VLLM_MAX_AUDIO_CLIP_FILESIZE_MB), and OpenAI too.
+MAX_AUDIO_MIB = 25
+_MOST_FIELDS = 20  # of a form
 
 # What vLLM takes beside OpenAI's fields (entrypoints/openai, 0.23 and newer). Left out on purpose: `priority` and
 # `session_id` (LiteLLM's queue and log take them), `request_id`, `chat_template`, `kv_transfer_params`,
@@ -100,7 +107,7 @@ _NOT_HERE = frozenset({"metadata", "web_search_options"})
 # Names that clients make up: no model reads them, and LiteLLM keeps rows for each, day by day.
 _UNREAD = frozenset({"user", "safety_identifier"})
 # What a budget is reserved by: LiteLLM takes a negative number for money given back.
-_AMOUNTS = {"max_tokens": 0, "max_completion_tokens": 0, "n": 1, "best_of": 1}
+_AMOUNTS = {"max_tokens": 0, "max_completion_tokens": 0, "n": 1, "best_of": 1, "dimensions": 1, "top_n": 1}
 # OpenAI's own limit; an engine makes as many sequences of a request as it asks for.
 _MOST = {"n": 128, "best_of": 128}
 # What of another type would be a 500, which clients try again, where it is theirs to mend.
@@ -110,9 +117,23 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "stream": (bool, type(None)),
     "stream_options": (dict, type(None)),
     "response_format": (dict, type(None)),
+    "query": (str, type(None)),
+    "documents": (list, type(None)),
+    "return_documents": (bool, type(None)),
 }
 _TYPES: Mapping[type, str] = {list: "a list", str: "a text", bool: "true or false", dict: "an object"}
 _CONTENT = (str, list, type(None))
+# The routes that take a recording, and what they read of a form beside it; a list has its name with brackets.
+_RECORDING = "file"
+_TRANSCRIPTION = frozenset({"model", "language", "prompt", "response_format", "temperature"})
+_GRANULARITIES = "timestamp_granularities[]"
+_FORMS = {
+    "/audio/transcriptions": _TRANSCRIPTION | {_GRANULARITIES},
+    "/audio/translations": _TRANSCRIPTION,
+}
+_TRANSLATED = "/audio/translations"
+_TRANSCRIBED = "/v1/audio/transcriptions"
+_FORMATS = ("json", "verbose_json")  # the others of OpenAI's vLLM does not write
 # What LiteLLM needs to read of a client; another key header than this one opens nothing.
 _HEADERS = frozenset(
     name.encode()
@@ -134,7 +155,7 @@ def fields_of(route: str) -> frozenset[str] | None:
     def known(model: Any) -> frozenset[str]:
         return frozenset(model.__annotations__) - _NOT_HERE
 
-    match route.removeprefix("/v1"):
+    match _short(route):
         case "/chat/completions":
             openai = known(chat_create_params.CompletionCreateParamsBase)  # pyright: ignore[reportUnknownMemberType]
             return openai | {"stream"} | _SAMPLING | _TEMPLATE
@@ -143,8 +164,10 @@ def fields_of(route: str) -> frozenset[str] | None:
             return openai | {"stream"} | _SAMPLING
         case "/embeddings":
             return known(embedding_create_params.EmbeddingCreateParams)  # pyright: ignore[reportUnknownMemberType]
-        case _:
-            return None
+        case "/rerank":
+            return frozenset({"model", "query", "documents", "top_n", "return_documents"})
+        case other:
+            return _FORMS.get(other)
 
 
 def parse(text: bytes) -> Json:
@@ -197,6 +220,8 @@ def problem(route: str, known: frozenset[str], body: Json) -> tuple[str, str] | 
         return "tools", "'tools' must be functions: nothing else is run for a client here"
     return (
         _type_problem(body)
+        or _media_problem(body)
+        or ("query" in known and _rerank_problem(body))
         or ("input" in known and _embedding_problem(body))
         or ("prompt" in known and _stream_problem(route, body))
         or None
@@ -230,6 +255,30 @@ def _type_problem(body: Json) -> tuple[str, str] | None:
     return None
 
 
+def _media_problem(body: Json) -> tuple[str, str] | None:
+    """Media by address: the model's server would ask for it, from inside the cluster."""
+    for message in cast("list[Json]", body.get("messages") or []):
+        content: object = message.get("content")
+        for part in cast("list[object]", content) if isinstance(content, list) else []:
+            for name, value in cast("Json", part).items() if isinstance(part, dict) else ():
+                address = cast("Json", value).get("url") if isinstance(value, dict) else value
+                if name.endswith("_url") and not (isinstance(address, str) and address.startswith("data:")):
+                    return "messages", (
+                        f"'{name[:40]}' must hold the medium itself, as data:image/png;base64,...: nothing is fetched "
+                        "from an address here"
+                    )
+    return None
+
+
+def _rerank_problem(body: Json) -> tuple[str, str] | None:
+    if not isinstance(body.get("query"), str):
+        return "query", "'query' must be a text"
+    texts = cast("list[object]", body.get("documents") or [])
+    if not texts or not all(isinstance(text, str) for text in texts):
+        return "documents", "'documents' must be a list of texts, one at least"
+    return None
+
+
 def _tools_of_others(body: Json) -> Iterator[object]:
     """Tools of a type that LiteLLM itself would run: servers to ask, files to search."""
     tools: object = body.get("tools")
@@ -252,6 +301,95 @@ def _embedding_problem(body: Json) -> tuple[str, str] | None:
         "and this model would read other words in them. Let the client send text: in LangChain "
         "OpenAIEmbeddings(check_embedding_ctx_length=False)"
     )
+
+
+# --- forms -------------------------------------------------------------------------------------------------------
+
+
+class Form:
+    """A recording and what is asked of it. Each name stands once, but for lists, whose names end in brackets."""
+
+    def __init__(self, items: list[tuple[str, str]], recording: bytes | None, name: str) -> None:
+        self.items = items
+        self.recording = recording
+        self.name = name  # of the file, which says what it is to whoever reads names
+
+    def get(self, name: str) -> str | None:
+        """The last value of a name."""
+        return next((value for found, value in reversed(self.items) if found == name), None)
+
+    def written(self, boundary: str) -> bytes:
+        """As a body. Names are known ones, and a boundary that nobody could foresee is in no value."""
+        single = {name: (name, value) for name, value in self.items if not name.endswith("[]")}
+        fields = [*single.values(), *(item for item in self.items if item[0].endswith("[]"))]
+        parts = [f'name="{name}"\r\n\r\n'.encode() + value.encode() for name, value in fields]
+        kind = b"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        parts.append(f'name="{_RECORDING}"; filename="{self.name}"'.encode() + kind + (self.recording or b""))
+        head = f"--{boundary}\r\nContent-Disposition: form-data; ".encode()
+        return b"".join(head + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+
+
+async def parse_form(text: bytes, kind: bytes) -> Form:
+    """The form of a body whose content type is `kind`. Raises ValueError, with what is wrong, for anything else."""
+    from starlette.datastructures import Headers, UploadFile  # noqa: PLC0415  # pyright: ignore
+    from starlette.formparsers import MultiPartException, MultiPartParser  # noqa: PLC0415  # pyright: ignore
+
+    async def whole() -> Any:
+        yield text
+
+    read = cast("Any", MultiPartParser)
+    try:
+        form: Any = await read(
+            cast("Any", Headers)({"content-type": kind.decode("latin-1")}),
+            whole(),
+            max_files=1,
+            max_fields=_MOST_FIELDS,
+        ).parse()
+    except cast("type[Exception]", MultiPartException) as error:
+        raise ValueError(f"the body is no form: {getattr(error, 'message', error)}") from None
+    items: list[tuple[str, str]] = []
+    recording, name = None, ""
+    for field, value in form.multi_items():
+        if isinstance(value, cast("type[Any]", UploadFile)):
+            if field != _RECORDING:
+                raise ValueError(f"'{field[:80]}' must be a text; the recording is '{_RECORDING}'")
+            recording = cast("bytes", await value.read())
+            name = re.sub(r"[^A-Za-z0-9._-]", "_", str(value.filename or ""))[-100:]
+        else:
+            items.append((field, value))
+    await form.close()
+    return Form(items, recording, name or "recording")
+
+
+def form_problem(route: str, known: frozenset[str], form: Form) -> tuple[str, str] | None:
+    """What is wrong with a form, as `problem` says it."""
+    for name, _ in form.items:
+        if name not in known:
+            return name, f"'{name[:80]}' is no field that a key may set on {route}; leave it out of the request"
+    if not form.get("model") or "," in str(form.get("model")):
+        return "model", "'model' must be the alias of one model"
+    if not form.recording:
+        return _RECORDING, f"'{_RECORDING}' must be a recording"
+    written = form.get("response_format") or _FORMATS[0]
+    if written not in _FORMATS:
+        return "response_format", f"'response_format' must be {' or '.join(_FORMATS)}: the model's server has no other"
+    return _times_problem(form, written) or _temperature_problem(form)
+
+
+def _times_problem(form: Form, written: str) -> tuple[str, str] | None:
+    given = {value for name, value in form.items if name == _GRANULARITIES}
+    if not given or (given == {"segment"} and written == "verbose_json"):
+        return None
+    return _GRANULARITIES, (
+        f"'{_GRANULARITIES}' must be segment, and response_format verbose_json: no other times are told here"
+    )
+
+
+def _temperature_problem(form: Form) -> tuple[str, str] | None:
+    temperature = form.get("temperature")
+    if temperature is None or re.fullmatch(r"0(\.\d{1,9})?|1(\.0{1,9})?", temperature):
+        return None
+    return "temperature", "'temperature' must be a number from 0 to 1"
 
 
 # --- the door ----------------------------------------------------------------------------------------------------
@@ -310,8 +448,13 @@ class Door:
         if known is None or method == "OPTIONS":
             return _plain(scope), receive
         kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"application/json")
-        if kind.split(b";")[0].strip().lower() != b"application/json":
-            raise RefusalError(400, "invalid_request_error", "the body must be JSON, 'Content-Type: application/json'")
+        wanted = b"multipart/form-data" if _short(route) in _FORMS else b"application/json"
+        if kind.split(b";")[0].strip().lower() != wanted:
+            what = "a form" if _short(route) in _FORMS else "JSON"
+            text = f"the body must be {what}, 'Content-Type: {wanted.decode()}'"
+            raise RefusalError(400, "invalid_request_error", text)
+        if _short(route) in _FORMS:
+            return await self._with_form(route, known, scope, receive, kind)
         return await self._with_body(route, known, scope, receive)
 
     async def _with_body(
@@ -331,6 +474,37 @@ class Door:
         text = json.dumps(body).encode()
         length = (b"content-length", str(len(text)).encode())
         return _plain(scope, (b"content-type", b"application/json"), length), _replay(text, receive)
+
+    async def _with_form(
+        self, route: str, known: frozenset[str], scope: Message, receive: Receive, kind: bytes
+    ) -> tuple[Message, Receive]:
+        text = await _read(receive)
+        try:
+            form = await parse_form(text, kind)
+        except ValueError as error:
+            raise RefusalError(400, "invalid_request_error", str(error)) from None
+        if len(form.recording or b"") > MAX_AUDIO_MIB << 20:
+            text = f"the recording is above {MAX_AUDIO_MIB} MiB; cut it, or send it as Opus or MP3"
+            raise RefusalError(413, "invalid_request_error", text)
+        form.items = [(name, value) for name, value in form.items if name not in _UNREAD]
+        if found := form_problem(route, known, form):
+            param, message = found
+            raise RefusalError(400, "invalid_request_error", message, param[:80])
+        if not form.get("response_format"):
+            # LiteLLM would ask for the verbose one: a model that was tuned without times answers that with nothing.
+            form.items.append(("response_format", _FORMATS[0]))
+        if _short(route) == _TRANSLATED:
+            form.items.append(("task", "translate"))
+            scope = {**scope, "path": _TRANSCRIBED, "raw_path": _TRANSCRIBED.encode()}
+        boundary = secrets.token_hex(16)
+        body = form.written(boundary)
+        length = (b"content-length", str(len(body)).encode())
+        kind = f"multipart/form-data; boundary={boundary}".encode()
+        return _plain(scope, (b"content-type", kind), length), _replay(body, receive)
+
+
+def _short(route: str) -> str:
+    return route.removeprefix("/v1")
 
 
 def _plain(scope: Message, *more: tuple[bytes, bytes]) -> Message:

@@ -71,7 +71,7 @@ MASTER_SECRET, _SALT = "litellm-master-key", "litellm-salt-key"
 SECRET_KEY = "key"  # noqa: S105  a key in the Secret
 _STATE = "litellm-model-state"
 _STATE_FILE, _STATE_PATH = "state.json", "/etc/model-state"
-_HOOKS = ("door.py", "model_state.py", "stream_usage.py", "budget_refusal.py")
+_HOOKS = ("door.py", "model_state.py", "stream_usage.py", "budget_refusal.py", "servers.py")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,9 @@ def _refusal(message: str) -> Exception:
 
     # OpenAI's clients would otherwise ask again, twice, for a model that nobody is starting.
     headers = {"x-should-retry": "false"}
-    return ProxyException(message=message, type="model_off", param="model", code=503, headers=headers)  # pyright: ignore
+    error = cast("Any", ProxyException)(message=message, type="model_off", param="model", code=503, headers=headers)
+    error.status_code = 503  # the route of recordings reads this one, and would answer with 500
+    return cast("Exception", error)
 
 
 async def _may_use(token: Any, alias: str) -> bool:

@@ -100,7 +100,9 @@ TEAMS_MODELS = ["all-team-models"]
 # What a tenant may call: routes that are proven to be billed, and a look at its own budget.
 ROUTES = [
     "/v1/chat/completions", "/chat/completions", "/v1/completions", "/completions",
-    "/v1/embeddings", "/embeddings", "/v1/models", "/models", "/key/info",
+    "/v1/embeddings", "/embeddings", "/v1/rerank", "/rerank",
+    "/v1/audio/transcriptions", "/audio/transcriptions", "/v1/audio/translations", "/audio/translations",
+    "/v1/models", "/models", "/key/info",
 ]  # fmt: skip
 VALUE = re.compile(r"sk-[A-Za-z0-9_-]{16,}")
 ALIAS = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

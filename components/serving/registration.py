@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.facts import Price
+from models.facts import Defaults, Price
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
 
@@ -22,10 +22,17 @@ class Registration:
     price: Price
     context: int | None
     tools: bool
+    images: bool
+    constrains: bool  # `response_format` makes it write JSON of a schema
+    shorter_vectors: bool  # `dimensions` is heard
+    defaults: Defaults
+    max_parallel: int | None
+    owner: str  # who serves it, as a list of models has it: "vllm"
 
 
 def registration(spec: ModelSpec, namespace: str) -> Registration:
     """The entry of a model that is served in `namespace`."""
+    answers = TASKS[spec.task]
     return Registration(
         alias=spec.alias,
         served_name=spec.served_name,
@@ -33,5 +40,11 @@ def registration(spec: ModelSpec, namespace: str) -> Registration:
         api_base=f"http://{spec.alias}.{namespace}.svc.cluster.local:{PORT}/v1",
         price=spec.price,
         context=spec.context,
-        tools=TASKS[spec.task].tools,
+        tools=answers.tools,
+        images=answers.images,
+        constrains=answers.generates and spec.engine.constrains,
+        shorter_vectors=spec.shortest_vector is not None,
+        defaults=spec.defaults,
+        max_parallel=spec.max_parallel,
+        owner=spec.engine.name(),
     )

@@ -20,7 +20,7 @@ def tei_arguments(spec: ModelSpec) -> list[str]:
         f"--model-id={SERVED_LINK}",
         f"--served-model-name={spec.served_name}",
         f"--dtype={weights_of(spec).dtype}",
-        f"--pooling={engine.pooling}",
+        *([f"--pooling={engine.pooling}"] if engine.pooling else []),
         f"--max-batch-tokens={engine.max_batch_tokens}",
         f"--max-client-batch-size={engine.max_client_batch_size}",
         f"--max-concurrent-requests={engine.max_concurrent_requests}",

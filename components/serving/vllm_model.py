@@ -46,7 +46,7 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--served-model-name": spec.served_name,
         "--host": "0.0.0.0",  # noqa: S104  the pod's own address; a network policy says who reaches it
         "--port": str(PORT),
-        "--dtype": weights.dtype,
+        "--dtype": engine.dtype or weights.dtype,
         "--quantization": engine.kernel,
         "--max-model-len": str(spec.context),
         "--gpu-memory-utilization": f"{engine.gpu_memory_utilization:g}",
@@ -60,7 +60,12 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--kv-cache-dtype": engine.kv_cache_dtype if engine.kv_cache_dtype != "auto" else None,
         "--max-loras": str(engine.max_loras) if engine.max_loras else None,
         "--max-lora-rank": str(engine.max_lora_rank) if engine.max_loras else None,
+        "--reasoning-parser": engine.reasoning_parser,
+        "--load-format": "pt" if weights.format == "pickle" else None,
         "--speculative-config": _speculative_config(engine),
+        "--runner": "pooling" if engine.pooling else None,
+        "--pooler-config": json.dumps({"pooling_type": engine.pooling.upper()}) if engine.pooling else None,
+        "--hf-overrides": json.dumps({"is_matryoshka": True}) if spec.shortest_vector else None,
     }
     switches = {
         "--enable-auto-tool-choice": engine.tool_call_parser is not None,
@@ -68,6 +73,7 @@ def vllm_arguments(spec: ModelSpec) -> list[str]:
         "--no-enable-prefix-caching": not engine.prefix_caching,
         "--enforce-eager": engine.eager,
         "--enable-lora": engine.max_loras > 0,
+        "--language-model-only": engine.language_model_only,
     }
     return [f"{name}={value}" for name, value in arguments.items() if value is not None] + [
         name for name, on in switches.items() if on

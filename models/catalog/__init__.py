@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 # Files beside this one, in the order of plans and tables.
-FAMILIES = ("chat", "coding", "retrieval", "gguf", "providers")
+FAMILIES = ("chat", "coding", "one_l4", "vision", "speech", "retrieval", "gguf", "providers")
 
 OVERLAYS = ("models.local.yaml", "models.local.yml")  # beside Pulumi.yaml, ignored by git
 _INSTEAD = "MODELS_LOCAL"  # of the environment: another file in their place, or empty for none

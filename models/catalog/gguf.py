@@ -7,14 +7,11 @@ why it is not what these are sold at: docs/gguf.md.
 
 from __future__ import annotations
 
-import math
-
-from models.catalog.parts import config_json, gguf, licence
+from models.catalog.parts import at_cost, config_json, gguf, licence
 from models.cpu_speed import cpu_speed
 from models.engines.llama_cpp import GgufFile, LlamaCppEngine
 from models.facts import Evaluation, Evidence, Licence, PerToken, Slo, Source
 from models.images import LLAMA_CPP
-from models.prices import list_prices
 from models.spec import ModelSpec
 from models.tasks import Task
 from models.weights import DecoderArchitecture, Weights
@@ -22,9 +19,6 @@ from models.weights import DecoderArchitecture, Weights
 _REGISTRY = "reference deployment, CPU registry"
 _NO_TARGET = Slo(note="none: a development model")
 _NOT_EVALUATED = Evaluation(status="none", result="nobody has evaluated it here")
-# An hour of a vCPU with 4 GiB, in the region that the reference runs in.
-_PRICED = "e2-standard-4", "us-central1", 4
-_BESIDE = 1.25  # of it: boot disk, NAT, and what a node keeps for itself
 
 
 def _at_cost(weights: Weights, threads: int) -> PerToken:
@@ -32,14 +26,11 @@ def _at_cost(weights: Weights, threads: int) -> PerToken:
 
     A token that is read is cheaper than one that is written, as many are read together.
     """
-    machine, region, vcpus = _PRICED
-    price = list_prices().find(machine, region)
     arch = weights.architecture
-    if price is None or not isinstance(arch, DecoderArchitecture):
-        raise ValueError(f"there is no price of {machine} in {region}, or this is no decoder")
+    if not isinstance(arch, DecoderArchitecture):
+        raise ValueError("this is no decoder")
     speed = cpu_speed(arch, file_bytes=weights.bytes_on_disk, threads=threads)
-    usd_per_s = price.usd / vcpus * threads * _BESIDE / 3600
-    read, written = (math.ceil(usd_per_s / rate * 1e8) / 100 for rate in (speed.read_per_s, speed.written_per_s))
+    read, written = (at_cost(threads, rate) for rate in (speed.read_per_s, speed.written_per_s))
     return PerToken(input_usd_per_mtok=read, output_usd_per_mtok=written)
 
 

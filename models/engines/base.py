@@ -19,6 +19,7 @@ from models.memory.host import disk_gib
 from models.memory.remedies import Remedy
 from models.memory.vllm import GpuFit
 from models.needs import Needs
+from models.tasks import Task
 
 if TYPE_CHECKING:
     from models.spec import ModelSpec
@@ -62,6 +63,8 @@ class Engine(Spec, ABC):
     metrics_route: ClassVar[str]  # Prometheus metrics, on the port of the API
     context_setting: ClassVar[str | None]  # name of the context in config; None: config cannot change it
     settable: ClassVar[tuple[str, ...]]  # own fields that config may override
+    tasks: ClassVar[frozenset[Task]]  # what a model on it may be for
+    constrains: ClassVar[bool]  # whether `response_format` makes it write JSON of a schema
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Self:

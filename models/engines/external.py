@@ -11,6 +11,7 @@ from models.facts import Image, Throughput
 from models.memory.remedies import Remedy
 from models.memory.vllm import GpuFit
 from models.needs import Needs
+from models.tasks import Task
 
 if TYPE_CHECKING:
     from models.spec import ModelSpec
@@ -26,6 +27,8 @@ class ExternalProvider(Engine):
     metrics_route: ClassVar[str] = ""
     context_setting: ClassVar[str | None] = None
     settable: ClassVar[tuple[str, ...]] = ()
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.AGENT, Task.VISION})
+    constrains: ClassVar[bool] = False
 
     kind: Literal["external"] = "external"
     provider: Literal["anthropic"]

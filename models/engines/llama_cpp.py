@@ -15,6 +15,7 @@ from models.facts import FileName, HexDigest, Image, Spec, Throughput
 from models.images import LLAMA_CPP
 from models.memory.llama_cpp import UBATCH, GgufMemory, gguf_memory
 from models.needs import LOGS_GIB, TMP_GIB, Needs
+from models.tasks import Task
 from models.throughput import usual
 from models.weights import DecoderArchitecture, Weights
 
@@ -44,6 +45,8 @@ class LlamaCppEngine(CpuEngine):
     metrics_route: ClassVar[str] = "/metrics"  # which wants the key, as all but the health does
     context_setting: ClassVar[str | None] = "context"
     settable: ClassVar[tuple[str, ...]] = ("quantization", "threads", "parallel", "batch_tokens", "prompt_cache_mib")
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.CHAT, Task.FIM})
+    constrains: ClassVar[bool] = True
 
     kind: Literal["llama-cpp"] = "llama-cpp"
     image: Image = LLAMA_CPP

@@ -14,6 +14,7 @@ from models.facts import Image, Throughput
 from models.images import TEI_CPU
 from models.memory.tei import CONCURRENT_INPUTS, encoder_gib
 from models.needs import LOGS_GIB, TMP_GIB, Needs
+from models.tasks import TASKS, Task
 from models.throughput import assumed, cpu_tokens_per_second, usual
 from models.weights import EncoderArchitecture, Weights
 
@@ -32,10 +33,12 @@ class TeiEngine(CpuEngine):
     metrics_route: ClassVar[str] = "/metrics"
     context_setting: ClassVar[str | None] = None
     settable: ClassVar[tuple[str, ...]] = ("max_batch_tokens", "max_client_batch_size")
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.EMBEDDING, Task.RERANK})
+    constrains: ClassVar[bool] = False
 
     kind: Literal["tei"] = "tei"
     image: Image = TEI_CPU
-    pooling: Literal["cls", "mean", "last-token"]
+    pooling: Literal["cls", "mean", "last-token"] | None  # of the vectors of tokens to one; None: nothing is embedded
     max_batch_tokens: int = Field(ge=1)  # tokens of one forward pass; warm-up allocates for all of them
     max_client_batch_size: int = Field(default=1000, ge=1)  # inputs of one request: what LangChain sends at most
     # It counts inputs, those of a batch too. While fewer than a batch has are let in, a single one is a 429.
@@ -49,6 +52,8 @@ class TeiEngine(CpuEngine):
 
     def needs(self, spec: ModelSpec) -> Needs | None:
         _, arch = encoder(spec)
+        if (self.pooling is None) == TASKS[spec.task].vectors:
+            raise ValueError(f"{spec.alias}: pooling is for embeddings, which need one, and for nothing else")
         context = spec.context or arch.max_positions
         inputs = max(self.max_concurrent_requests, self.max_client_batch_size)
         gib = encoder_gib(arch, max_batch_tokens=self.max_batch_tokens, context=context, inputs=inputs)

@@ -18,7 +18,8 @@ from models.memory.remedies import Remedy, remedies
 from models.memory.versions import VllmVersion, release, vllm_version
 from models.memory.vllm import GpuFit, Knobs, Speculation, gpu_fit
 from models.needs import LOGS_GIB, TMP_GIB, Needs
-from models.throughput import RATES, Machine, Work, assumed, most_streams, speed, usual, work
+from models.tasks import TASKS, Task
+from models.throughput import RATES, Machine, Work, assumed, most_streams, reading_per_s, speed, usual, work
 from models.weights import DecoderArchitecture, Quantization, Weights
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class VllmEngine(Engine):
         "max_num_batched_tokens",
         "stream_interval",
     )
+    tasks: ClassVar[frozenset[Task]] = frozenset(
+        {Task.CHAT, Task.FIM, Task.AGENT, Task.VISION, Task.EMBEDDING, Task.TRANSCRIPTION}
+    )
+    constrains: ClassVar[bool] = True
 
     kind: Literal["vllm"] = "vllm"
     image: Image = VLLM
@@ -59,6 +64,10 @@ class VllmEngine(Engine):
     # Of components/serving/files, mounted: the parser of that name where vLLM has none, and how the model is asked.
     tool_parser_plugin: str | None = Field(default=None, pattern=r"^\w+\.py$")
     chat_template: str | None = Field(default=None, pattern=r"^\w+\.jinja$")
+    reasoning_parser: str | None = None  # what a model thinks first is told apart from its answer
+    dtype: Literal["float16", "bfloat16"] | None = None  # that it is served in; None: that of the weights
+    language_model_only: bool = False  # an encoder of images is left out, and its memory is the KV cache's
+    pooling: Literal["cls", "mean", "last"] | None = None  # of embeddings: of the vectors of tokens to one
     # Tokens a chunk of a stream, after the first token, which comes at once. The gateway works by the chunk
     # (models/gateway_streams.py), and so many tokens is what a client sees at a time.
     stream_interval: int = Field(default=1, ge=1, le=_MOST_A_CHUNK)
@@ -110,6 +119,7 @@ class VllmEngine(Engine):
         return self.image.tag.split("-")[0]
 
     def needs(self, spec: ModelSpec) -> Needs | None:
+        self._serves(spec)
         host = self.host_memory(spec)
         return Needs(
             cpu=_CPU,
@@ -118,6 +128,14 @@ class VllmEngine(Engine):
             gpus=self.gpus,
             shm_gib=host.shm_gib,
         )
+
+    def _serves(self, spec: ModelSpec) -> None:
+        """Raises ValueError for a task that these weights or fields are not for."""
+        arch, answers = decoder(spec)[1], TASKS[spec.task]
+        if answers.images and (arch.tower is None or self.language_model_only):
+            raise ValueError(f"{spec.alias}: {spec.task} needs an encoder of images, and none of these is loaded")
+        if (self.pooling is None) == answers.vectors:
+            raise ValueError(f"{spec.alias}: pooling is for embeddings, which need one, and for nothing else")
 
     def host_memory(self, spec: ModelSpec) -> HostMemory:
         """Memory of the pod while it loads."""
@@ -128,6 +146,13 @@ class VllmEngine(Engine):
         return cold_start(weights.bytes_on_disk, self.images, node_s=GPU_NODE_S, start_s=GPU_START_S)
 
     def assumed_throughput(self, spec: ModelSpec) -> Throughput | None:
+        answers = TASKS[spec.task]
+        if not answers.in_tokens:
+            return None
+        if not answers.generates:
+            load = usual(spec.context, generates=False)
+            rate = reading_per_s(*self._served_on(spec), load.prompt_tokens)
+            return assumed(rate, load, "prompts computed, one after the other, host")
         load = usual(spec.context)
         streams = most_streams(load, self.fit(spec), max_num_seqs=self.max_num_seqs)
         full = speed(*self._served_on(spec), load, streams)
@@ -196,6 +221,7 @@ class VllmEngine(Engine):
             max_loras=self.max_loras,
             max_lora_rank=self.max_lora_rank,
             speculation=self.speculation,
+            language_only=self.language_model_only,
         )
 
     @property
@@ -233,6 +259,7 @@ class VllmEngine(Engine):
             "max_loras": self.max_loras,
             "max_lora_rank": self.max_lora_rank,
             **({"speculative_method": self.speculative_method} if self.speculative_method else {}),
+            **({"language_model_only": True} if self.language_model_only else {}),
             "num_speculative_tokens": self.speculative_tokens,
             "vllm": self._release,
         }
@@ -243,6 +270,7 @@ class VllmEngine(Engine):
             quantization=weights.quantization,
             weights_bytes=weights.bytes_on_disk,
             dtype=weights.dtype,
+            served_dtype=self.dtype,
             gpu_gib=GPUS[self.accelerator].usable_gib,
             knobs=self.knobs(spec),
             version=self.version,
@@ -258,6 +286,7 @@ class _Served(TypedDict):
     gpu_gib: float
     knobs: Knobs
     dtype: str
+    served_dtype: str | None
     version: VllmVersion
     capability: tuple[int, int]
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import struct
+import wave
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import cast
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
 from models.catalog import CATALOG
-from models.facts import PerToken, Price
+from models.facts import PerAudioSecond, PerQuery, PerToken, Price
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
 from ops.endpoint import Endpoint, Json, NoAnswerError, Reply
@@ -36,6 +39,8 @@ _AGENT: Json = {
 }
 _FILE_TEXT = "# A small project\n"
 _TEXTS = ["def add(a, b): return a + b", "the weather in spring"]
+_QUESTION = "Which of these is a function that adds a and b ?"
+_SECONDS = 2  # of a recording: a tone, which says nothing, and is billed like speech
 
 
 class Verdict(StrEnum):
@@ -53,6 +58,7 @@ class Usage(BaseModel):
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(default=0, ge=0)
     cost: float | None = None  # US dollars
+    seconds: float | None = None  # of a recording
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,20 @@ class _Row(BaseModel):
     embedding: list[float]
 
 
+class _Rank(BaseModel):
+    index: int
+    score: float = Field(validation_alias=AliasChoices("relevance_score", "score"))  # of the gateway, of TEI
+
+
+class _Duration(BaseModel):
+    seconds: float
+
+
+class _Heard(BaseModel):
+    text: str
+    usage: _Duration
+
+
 class _Body(BaseModel):
     """Any answer of the API, or a chunk of a streamed one."""
 
@@ -159,11 +179,17 @@ def served_name(spec: ModelSpec, endpoint: Endpoint) -> Check:
 
 
 def price_usd(price: Price, usage: Usage) -> float | None:
-    """US dollars of a request by the catalog; None where the tokens alone do not say it."""
-    if not isinstance(price, PerToken) or price.cached_input_usd_per_mtok is not None:
-        return None
-    tokens = usage.prompt_tokens * price.input_usd_per_mtok + usage.completion_tokens * price.output_usd_per_mtok
-    return tokens / _MILLION
+    """US dollars of a request by the catalog; None where what was counted does not say it."""
+    match price:
+        case PerToken() if price.cached_input_usd_per_mtok is None:
+            read, written = usage.prompt_tokens, usage.completion_tokens
+            return (read * price.input_usd_per_mtok + written * price.output_usd_per_mtok) / _MILLION
+        case PerAudioSecond() if usage.seconds is not None:
+            return usage.seconds * price.usd_per_second
+        case PerQuery():
+            return price.usd_per_query
+        case _:
+            return None
 
 
 def through_gateway(spec: ModelSpec, check: Check) -> Check:
@@ -177,7 +203,7 @@ def through_gateway(spec: ModelSpec, check: Check) -> Check:
         return replace(
             check,
             verdict=Verdict.FAILED,
-            detail=f"it cost ${cost:.9f} where tokens times price is ${expected:.9f}: budgets do not bind",
+            detail=f"it cost ${cost:.9f} where the price of the catalog makes it ${expected:.9f}: budgets do not bind",
             remedy="pulumi up   # registers the price of the catalog",
         )
     if check.served_by not in (None, spec.alias):
@@ -199,11 +225,17 @@ def bring_up(spec: ModelSpec) -> str:
 
 
 def _check(
-    request: str, endpoint: Endpoint, route: str, body: Json | None, judge: Callable[[Reply], Check | str]
+    request: str,
+    endpoint: Endpoint,
+    route: str,
+    body: Json | None,
+    judge: Callable[[Reply], Check | str],
+    *,
+    upload: tuple[str, str, bytes] | None = None,
 ) -> Check:
     """Ask, and let `judge` read an answer: it gives what it read, or what is wrong with it."""
     try:
-        reply = endpoint.ask(route, body)
+        reply = endpoint.ask(route, body, upload)
     except NoAnswerError as error:
         return Check(request, Verdict.FAILED if error.reached else Verdict.UNREACHABLE, error.problem.message)
     if reply.status != 200:
@@ -362,10 +394,58 @@ def _embeddings(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Che
     yield _check(name, endpoint, route, {"model": model, "input": _TEXTS}, judge)
 
 
+def _vision(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
+    return _plain_and_streamed(spec.task, model, endpoint, dict(TASKS[spec.task].example))
+
+
+def _rerank(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
+    answers = TASKS[spec.task]
+    direct = model != spec.alias  # TEI has words of its own, and the gateway puts vLLM's into them
+    route, texts = ("/rerank", "texts") if direct else (answers.route, "documents")
+
+    def judge(reply: Reply) -> Check | str:
+        body = reply.json()
+        ranks = TypeAdapter(list[_Rank]).validate_python(body if direct else body.get("results"))
+        if sorted(rank.index for rank in ranks) != list(range(len(_TEXTS))):
+            return f"{len(_TEXTS)} texts came back as {len(ranks)} ranks"
+        if ranks[0].index != 0 or ranks[0].score <= ranks[-1].score:
+            return f"it puts {_TEXTS[ranks[0].index]!r} first where {_QUESTION!r} was asked"
+        return Check("", Verdict.OK, usage=Usage(prompt_tokens=0))
+
+    yield _check(answers.summary, endpoint, route, {"model": model, "query": _QUESTION, texts: _TEXTS}, judge)
+
+
+def _transcription(spec: ModelSpec, model: str, endpoint: Endpoint) -> Iterator[Check]:
+    answers = TASKS[spec.task]
+
+    def judge(reply: Reply) -> Check | str:
+        heard = _Heard.model_validate(reply.json())
+        if heard.usage.seconds != _SECONDS:
+            return f"a recording of {_SECONDS} s counts as {heard.usage.seconds:g} s"
+        return Check("", Verdict.OK, usage=Usage(prompt_tokens=0, seconds=heard.usage.seconds))
+
+    body: Json = {"model": model, **answers.example}
+    yield _check(answers.summary, endpoint, answers.route, body, judge, upload=("file", "tone.wav", _tone()))
+
+
+def _tone() -> bytes:
+    rate, written = 16_000, io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        waves = (round(8000 * math.sin(2 * math.pi * 440 * at / rate)) for at in range(_SECONDS * rate))
+        file.writeframes(b"".join(struct.pack("<h", height) for height in waves))
+    return written.getvalue()
+
+
 # The requests of each task, of a model under the name that a server knows it by.
 REQUESTS: Mapping[Task, Callable[[ModelSpec, str, Endpoint], Iterator[Check]]] = {
     Task.CHAT: _chat,
     Task.FIM: _fim,
     Task.AGENT: _tool_loop,
+    Task.VISION: _vision,
     Task.EMBEDDING: _embeddings,
+    Task.RERANK: _rerank,
+    Task.TRANSCRIPTION: _transcription,
 }

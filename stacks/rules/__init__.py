@@ -21,6 +21,7 @@ RULES = (
     weights.node_labels,
     fit.claims,
     fit.refusals,
+    pins.pickles,
     nodes.gpu_node,
     nodes.shared_node,
     nodes.system_pool,

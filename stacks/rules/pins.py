@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from models.facts import Image
 from models.images import LITELLM, POSTGRES
 from stacks.plan import Plan, State
-from stacks.problems import Notice
+from stacks.problems import Notice, Problem
 
 
 def licences(plan: Plan) -> Iterator[Notice]:
@@ -17,6 +17,19 @@ def licences(plan: Plan) -> Iterator[Notice]:
             yield Notice(
                 f"{alias} comes up, and the licence of its weights ({licence}) allows no commercial use",
                 f"pulumi config set {alias}:replicas 0",
+            )
+
+
+def pickles(plan: Plan) -> Iterator[Problem]:
+    """Weights in pickle files: who loads one runs what its author wrote into it."""
+    for model in plan.models:
+        weights = model.spec.weights
+        if model.state is State.UP and weights and weights.format == "pickle" and not model.pickle_allowed:
+            alias = model.spec.alias
+            yield Problem(
+                f"{alias} comes up, and {model.spec.model_id} has its weights in pickle files only: loading one may "
+                "run what its author wrote into it. vLLM reads nothing but tensors of one; nobody here has tried that",
+                f"pulumi config set {alias}:allowPickle true   # or: pulumi config set {alias}:replicas 0",
             )
 
 

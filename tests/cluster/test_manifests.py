@@ -16,6 +16,7 @@ from stacks.sections import SERVING
 from tests.catalog import CATALOG, GROUPS
 from tests.cluster.platform import NAMESPACES, Manifest, Platform, named, planned
 from tests.gguf_entries import ALIAS, FILES, recorded_with_gguf
+from tests.guide_entries import ENTRIES, recorded_with_guide
 from tests.patience import kubectl_timeout
 from tests.support import SERVED_ALIASES, TEI_ALIASES, VLLM_ALIASES
 
@@ -127,6 +128,16 @@ def test_the_api_server_accepts_a_model_on_llama_cpp(
     objects = manifests(recorded_with_gguf(*settings, stack=stack).resources)
     assert named(objects, "Deployment", ALIAS)
     dry_run(cluster, [o for o in objects + pods_of(objects) if ALIAS in json.dumps(o)])
+
+
+@pytest.mark.parametrize("stack", ["local", "ai-dev"])
+def test_the_api_server_accepts_models_that_hear_rank_see_and_embed(
+    cluster: EmbeddedCluster, namespaces: None, stack: str
+) -> None:
+    """Which are in no stack of tests/project either."""
+    objects = manifests(recorded_with_guide(stack=stack).resources)
+    assert all(named(objects, "Deployment", alias) for alias in ENTRIES)
+    dry_run(cluster, [o for o in objects + pods_of(objects) if any(alias in json.dumps(o) for alias in ENTRIES)])
 
 
 def test_every_namespace_enforces_the_strictest_pod_security(cluster: EmbeddedCluster, namespaces: None) -> None:

@@ -4,7 +4,8 @@ The parser is the real one, from vLLM's source distribution; only what it never 
 imports most of vLLM, and with it torch, Triton and compiled kernels: whatever is not installed becomes a stand-in
 whose every attribute is again a stand-in. What argparse holds afterwards (names, choices) comes from vLLM's code.
 
-Two lists are read from source text, since argparse takes any value there: tool parsers and quantisations.
+Three lists are read from source text, since argparse takes any value there: parsers of tool calls and of what is
+thought first, and quantisations.
 
     uv venv /tmp/vllm-args && VIRTUAL_ENV=/tmp/vllm-args uv pip install transformers pydantic fastapi msgspec
     /tmp/vllm-args/bin/python tests/components/regenerate_vllm_args.py DIRECTORY_OF_THE_UNPACKED_SDIST
@@ -28,6 +29,7 @@ from typing import Any, Union
 
 FIXTURES = Path(__file__).parent / "fixtures"
 _TOOL_PARSERS = ("vllm/tool_parsers/__init__.py", "_TOOL_PARSERS_TO_REGISTER")
+_REASONING_PARSERS = ("vllm/reasoning/__init__.py", "_REASONING_PARSERS_TO_REGISTER")
 _QUANTIZATIONS = ("vllm/model_executor/layers/quantization/__init__.py", "QuantizationMethods")
 # Registers operators with torch while it is imported, so a stand-in for torch alone is not enough.
 _REPLACED = ("torch", "triton", "vllm.ir.ops")
@@ -212,6 +214,7 @@ def main() -> None:
         "options": dict(sorted(options(source).items())),
         "toolCallParsers": literal(source, *_TOOL_PARSERS),
         "quantizations": literal(source, *_QUANTIZATIONS),
+        "reasoningParsers": literal(source, *_REASONING_PARSERS),
     }
     out: Path = given.out / f"vllm-{version}-args.json"
     out.write_text(json.dumps(fixture, indent=1) + "\n")

@@ -13,6 +13,7 @@ import yaml
 from components.gateway.config import gateway_config, model_entry, price_fields
 from components.gateway.database import Database
 from components.gateway.litellm_gateway import NEEDS, LiteLlmGateway, LiteLlmGatewayArgs
+from components.gateway.reconcile_keys import ROUTES
 from components.kubernetes.network_policies import app_peer
 from components.serving.registration import registration
 from models.facts import PerAudioSecond, PerQuery, PerToken
@@ -23,7 +24,7 @@ from models.gateway_database import (
     most_connections,
     pool_size,
 )
-from models.tasks import Task
+from models.tasks import TASKS, Task
 from tests.catalog import CATALOG
 from tests.support import (
     SERVED_ALIASES,
@@ -117,6 +118,12 @@ def test_every_task_has_a_route() -> None:
     for task in Task:
         spec = CATALOG["coder-chat"].model_copy(update={"task": task})
         assert model_entry(registration(spec, "serving"))["model_info"]["mode"]
+
+
+def test_a_tenant_s_key_reaches_every_route_of_every_task() -> None:
+    for answers in TASKS.values():
+        for route in (answers.route, *answers.also):
+            assert {route, route.removeprefix("/v1")} <= set(ROUTES)
 
 
 def test_the_config_names_secrets_and_holds_none() -> None:

@@ -162,6 +162,21 @@ def test_the_model_is_asked_for_the_shape_that_is_parsed_and_shown_its_own_calls
     assert opened == "assistant\n"
 
 
+# What models write that vLLM has a parser of its own for, by its name: Qwen3-Coder, Qwen3, Devstral.
+WRITTEN = {
+    "qwen3_coder": "<tool_call>\n<function=get_weather>\n<parameter=city>Seoul</parameter>\n</function>\n</tool_call>",
+    "hermes": f"<tool_call>\n{ONE}\n</tool_call>",
+    "mistral": '[TOOL_CALLS]get_weather[ARGS]{"city": "Seoul"}',
+}
+
+
+@pytest.mark.parametrize("parser", WRITTEN)
+def test_a_model_whose_maker_wrote_a_parser_is_read_by_that_one_and_by_no_other(vllm: Vllm, parser: str) -> None:
+    for name in WRITTEN:
+        found = vllm.answer([WRITTEN[parser]], TOOLS, parser=name)
+        assert (found[1] == [SEOUL]) == (name == parser), f"{name} makes {found} of what {parser} is for"
+
+
 @pytest.mark.parametrize("system", [None, "Be brief."])
 def test_without_tools_the_prompt_is_that_of_the_models_own_template(vllm: Vllm, system: str | None) -> None:
     said = system or "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."

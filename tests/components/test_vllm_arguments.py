@@ -39,6 +39,7 @@ def mistakes(arguments: list[str]) -> list[str]:
             continue
         choices = {
             "--tool-call-parser": [*FIXTURE["toolCallParsers"], *_plugged_in(arguments)],
+            "--reasoning-parser": FIXTURE["reasoningParsers"],
             "--quantization": FIXTURE["quantizations"],
         }.get(option, OPTIONS[option])
         if has_value and choices is not None and value not in choices:
@@ -78,7 +79,14 @@ def test_every_kernel_of_the_catalog_s_types_is_one_of_vllm_s() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["--max-model", "--disable-log-requests", "--dtype=fp4", "--tool-call-parser=banana", "--quantization=awq_martin"],
+    [
+        "--max-model",
+        "--disable-log-requests",
+        "--dtype=fp4",
+        "--tool-call-parser=banana",
+        "--quantization=awq_martin",
+        "--reasoning-parser=kant",
+    ],
 )
 def test_the_check_finds_what_argparse_would_take(bad: str) -> None:
     assert mistakes([bad])

@@ -14,7 +14,7 @@ import sys
 import types
 from typing import Any
 
-_ABSENT = {"torch", "triton", "uvloop", "gguf", "mistral_common", "openai_harmony"}
+_ABSENT = {"torch", "triton", "uvloop", "gguf", "mistral_common", "openai_harmony", "xgrammar"}
 
 
 class _Anything(type):
@@ -92,12 +92,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 class _Tokenizer:
-    """All that a parser asks of Qwen's tokenizer; a piece of a stream is a token here."""
+    """All that a parser asks of Qwen's tokenizer, and Mistral's; a piece of a stream is a token here."""
 
     eos_token_id = 151_645  # <|im_end|>
 
     def get_vocab(self) -> dict[str, int]:
-        return {"<tool_call>": 151_657, "</tool_call>": 151_658}
+        return {"<tool_call>": 151_657, "</tool_call>": 151_658, "[TOOL_CALLS]": 9, "[ARGS]": 32}
 
 
 def _asked(asked: dict[str, Any]) -> dict[str, Any]:

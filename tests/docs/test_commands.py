@@ -13,13 +13,16 @@ import shlex
 import shutil
 import subprocess
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from components.gateway import litellm_gateway
-from models.tasks import TASKS
+from models.catalog import Group
+from models.spec import ModelSpec
+from models.tasks import TASKS, Task
 from ops import cli
 from ops.config_files import load
 from stacks.admission import admit
@@ -29,18 +32,27 @@ from tests.catalog import CATALOG
 from tests.checkout import CHECKOUT, PROJECT_DIR
 from tests.docs.snippets import PAGES, Command, commands
 from tests.gguf_entries import GROUPS_WITH_GGUF, SPEC
+from tests.guide_entries import ENTRIES
 from tests.ops.typed import parses_as_ops
 from tests.stacks.remedies import follow
 from tests.support import object_name, recorded
 
-# The tests' own catalog, and what the page of GGUF models names.
+_BY_TASK = {spec.task: spec for spec in ENTRIES.values()}
+# What the pages name and the tests' own catalog lacks: a model of the tests under that name, and its group.
+_NAMED: Mapping[str, tuple[ModelSpec, str]] = {
+    **dict.fromkeys(("tinyllama", "phi-3-mini", "llama-2-7b"), (SPEC, "gguf")),
+    **dict.fromkeys(("whisper-small", "whisper-small-japanese"), (_BY_TASK[Task.TRANSCRIPTION], "speech")),
+    "reranker": (_BY_TASK[Task.RERANK], "search"),
+    "embeddings-m3": (_BY_TASK[Task.EMBEDDING], "search"),
+}
 SHOWN = {
     **CATALOG,
     **{
-        alias: SPEC.model_copy(update={"alias": alias, "served_name": f"{alias}-served"})
-        for alias in ("tinyllama", "phi-3-mini", "llama-2-7b")
+        alias: spec.model_copy(update={"alias": alias, "served_name": f"{alias}-served", "group": group})
+        for alias, (spec, group) in _NAMED.items()
     },
 }
+GROUPS_SHOWN = {**GROUPS_WITH_GGUF, **{group: Group(summary="models of a test") for _, group in _NAMED.values()}}
 # What a reader fills in.
 _BLANKS = {
     "gke_YOUR_PROJECT_": "gke_a-project_",
@@ -137,7 +149,7 @@ class Reader:
         if text == "pulumi config rm":  # the name of a command, in a sentence
             return
         self.config = follow(self.config, text)
-        judged = admit(self.config, SHOWN, GROUPS_WITH_GGUF, rehearsal=True)
+        judged = admit(self.config, SHOWN, GROUPS_SHOWN, rehearsal=True)
         assert [str(problem) for problem in judged.problems] == []
 
     def deploys(self, text: str) -> None:
@@ -202,10 +214,13 @@ class Reader:
         words = shlex.split(text)
         address = next(word for word in words if word.startswith("localhost:"))
         port, _, path = address.removeprefix("localhost:").partition("/")
-        body = json.loads(words[words.index("-d") + 1])
-        answers = TASKS[CATALOG[body["model"]].task]
+        form = dict(word.split("=") for flag, word in pairwise(words) if flag == "-F")
+        body = form or json.loads(words[words.index("-d") + 1])
+        answers = TASKS[SHOWN[body["model"]].task]
         assert f"/{path}" == answers.route
-        assert body.keys() - {"model", "max_tokens"} == answers.example.keys() - {"max_tokens"}
+        assert bool(form) == bool(answers.upload)
+        assert body.keys() - {"model", "max_tokens", answers.upload} == answers.example.keys() - {"max_tokens"}
+        assert not answers.upload or body[answers.upload].startswith("@")
         service = recorded().manifest("Service", litellm_gateway.APP, GATEWAY)
         assert int(port) in [one["port"] for one in service["spec"]["ports"]]
 

@@ -76,7 +76,7 @@ def test_the_editor_completes_with_the_tokens_and_on_the_route_of_the_task() -> 
 
 def test_the_table_of_models_for_editors_has_the_route_of_each() -> None:
     rows = re.findall(r"^\| [^|]+ \| `([a-z-]+)` \| `(/v1/[a-z/]+)`([^|]*)\|", EDITORS.read_text(), re.MULTILINE)
-    assert {task for alias, _, _ in rows for task in [CATALOG[alias].task]} == set(Task)
+    assert {CATALOG[alias].task for alias, _, _ in rows} == {spec.task for spec in CATALOG.values()}
     for alias, route, rest in rows:
         assert route == TASKS[CATALOG[alias].task].route
         if tokens := re.search(r"at most (\d+) tokens", rest):

@@ -69,7 +69,7 @@ class Seen:
 class Upstream:
     """One server for any number of served names; `url` is its base without `/v1`."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, handler: type[UpstreamHandler] | None = None) -> None:
         self.seen: list[Seen] = []
         self.vllm: Vllm | None = None  # what reads calls of tools
         self._behaviours: dict[str, Behaviour] = {}
@@ -78,7 +78,7 @@ class Upstream:
         self._lock = threading.Lock()
         upstream = self
 
-        class Handler(_Handler):
+        class Handler(handler or UpstreamHandler):
             owner = upstream
 
         self._server = _Server(("127.0.0.1", port), Handler)
@@ -130,7 +130,9 @@ class _Server(ThreadingHTTPServer):
         """A client that went away is part of the tests."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class UpstreamHandler(BaseHTTPRequestHandler):
+    """What answers; a server of other routes has one that extends it."""
+
     owner: Upstream
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -140,10 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: `seen` is the log."""
 
     def do_GET(self) -> None:
-        self._send({"object": "list", "data": []})
+        self.send_json({"object": "list", "data": []})
 
     def do_POST(self) -> None:
-        body: Json = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+        raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if (self.headers.get("content-type") or "").startswith("multipart/form-data"):
+            self.form(raw)
+            return
+        body: Json = json.loads(raw or b"{}")
         seen = Seen(
             self.path, {name.lower(): value for name, value in self.headers.items()}, body, self.client_address[1]
         )
@@ -152,15 +158,25 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(behaviour.delay)
         if behaviour.status != 200:
             message = f"simulated failure {behaviour.status}"
-            self._send({"error": {"message": message, "type": "server_error"}}, behaviour.status)
-        elif self.path == "/v1/chat/completions":
+            self.send_json({"error": {"message": message, "type": "server_error"}}, behaviour.status)
+        else:
+            self.answer(body)
+
+    def form(self, raw: bytes) -> None:
+        """A body that is a form."""
+        self.send_json({"error": {"message": f"no form on {self.path}", "type": "NotFoundError"}}, 404)
+
+    def answer(self, body: Json) -> None:
+        """A body in JSON."""
+        behaviour = self.owner.behaviour(str(body.get("model")))
+        if self.path == "/v1/chat/completions":
             self._chat(body, behaviour)
         elif self.path == "/v1/completions":
             self._completion(body, behaviour)
         elif self.path == "/v1/embeddings":
             self._embeddings(body, behaviour)
         else:
-            self._send({"error": {"message": f"no route {self.path}", "type": "NotFoundError"}}, 404)
+            self.send_json({"error": {"message": f"no route {self.path}", "type": "NotFoundError"}}, 404)
 
     def _chat(self, body: Json, behaviour: Behaviour) -> None:
         head = {"id": f"chatcmpl-{self.owner.next_id()}", "created": int(time.time()), "model": body["model"]}
@@ -187,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
                 ]
                 reason = "tool_calls"
         choice = {"index": 0, "message": message, "finish_reason": reason}
-        self._send({**head, "object": "chat.completion", "choices": [choice], "usage": _usage(behaviour.usage)})
+        self.send_json({**head, "object": "chat.completion", "choices": [choice], "usage": _usage(behaviour.usage)})
 
     def _called(self, body: Json, behaviour: Behaviour) -> tuple[str | None, list[tuple[str, Any]]]:
         """Text and calls: where a call is required a grammar makes one, else vLLM reads what the model wrote."""
@@ -216,13 +232,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(head, _each([*said, {"text": "", "finish_reason": "stop"}], body), body, behaviour)
             return
         choice = {"index": 0, "text": "return a + b", "finish_reason": "stop", "logprobs": None}
-        self._send({**head, "choices": [choice], "usage": _usage(behaviour.usage)})
+        self.send_json({**head, "choices": [choice], "usage": _usage(behaviour.usage)})
 
     def _embeddings(self, body: Json, behaviour: Behaviour) -> None:
         inputs: list[Any] = body["input"]
         data = [{"object": "embedding", "index": n, "embedding": [0.25, float(n)]} for n in range(len(inputs))]
         usage = {"prompt_tokens": behaviour.usage.prompt, "total_tokens": behaviour.usage.prompt}
-        self._send({"object": "list", "model": body["model"], "data": data, "usage": usage})
+        self.send_json({"object": "list", "model": body["model"], "data": data, "usage": usage})
 
     def _stream(self, head: Mapping[str, Any], choices: list[Json], body: Json, behaviour: Behaviour) -> None:
         self.send_response(200)
@@ -245,8 +261,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         self.wfile.flush()
 
-    def _send(self, answer: Mapping[str, Any], status: int = 200) -> None:
-        content = json.dumps(answer).encode()
+    def send_json(self, answer: Mapping[str, Any], status: int = 200) -> None:
+        """An answer."""
+        self.send_bytes(json.dumps(answer).encode(), status)
+
+    def send_bytes(self, content: bytes, status: int = 200) -> None:
+        """An answer that is JSON already."""
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from models.facts import Evidence, Image, PerAudioSecond, PerQuery, PerToken, Source
 from models.images import LITELLM, POSTGRES, TEI_CPU, VLLM
 from models.spec import ModelSpec
+from models.weights import Weights
 from tests.catalog import CATALOG
+from tests.guide_entries import RERANKER, SPEECH, VECTORS, VISION
 
 # --- the types refuse what would go wrong later --------------------------------------------------------------------
 
@@ -39,6 +41,37 @@ def rebuilt(entry: str, /, **changes: Any) -> ModelSpec:
 def test_an_entry_that_cannot_work_is_refused(alias: str, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         rebuilt(alias, **changes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "said"),
+    [
+        (SPEECH, {"defaults": {"temperature": 0.5}}, "defaults are for what generates"),
+        (VISION, {"shortest_vector": 32}, "shortest_vector is for embeddings"),
+        (VISION, {"weights": VECTORS.weights}, "needs an encoder of images"),
+        (VISION, {"engine": {**VISION.engine.model_dump(), "language_model_only": True}}, "needs an encoder of images"),
+        (VISION, {"engine": {**VISION.engine.model_dump(), "pooling": "last"}}, "pooling is for embeddings"),
+        (VECTORS, {"engine": {**VECTORS.engine.model_dump(), "pooling": None}}, "pooling is for embeddings"),
+        (RERANKER, {"engine": {**RERANKER.engine.model_dump(), "pooling": "cls"}}, "pooling is for embeddings"),
+        (RERANKER, {"task": "chat"}, "tei serves embedding, rerank"),
+        (SPEECH, {"price": {"kind": "per_query", "usd_per_query": 1}}, "sold PerAudioSecond, not PerQuery"),
+        (RERANKER, {"price": SPEECH.price}, "sold PerQuery, not PerAudioSecond"),
+        (VISION, {"max_parallel": 0}, "max_parallel"),
+        (VISION, {"defaults": {"top_k": 5}}, "Extra inputs"),
+    ],
+)
+def test_an_entry_says_nothing_that_is_not_for_its_task(spec: ModelSpec, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ModelSpec.model_validate({**spec.model_dump(), **changes})
+
+
+@pytest.mark.parametrize("pattern", ["pytorch_model.bin", "*.pt", "*.pth", "model.ckpt", "*"])
+def test_files_that_may_be_pickles_are_said_to_be(pattern: str) -> None:
+    assert VISION.weights
+    stored = VISION.weights.model_dump()
+    with pytest.raises(ValidationError, match="say format pickle"):
+        Weights.model_validate({**stored, "files": (pattern,)})
+    assert Weights.model_validate({**stored, "files": (pattern,), "format": "pickle"})
 
 
 def test_a_price_of_nothing_is_refused_since_budgets_would_never_bind() -> None:
