@@ -72,6 +72,7 @@ _LEFT_OUT = {
     "gcloud config set project": "needs an account",
     "gcloud services enable": "needs an account; its APIs are held to the program's by tests/stacks/test_program.py",
     "gcloud compute disks list": "needs an account",
+    "gcloud compute addresses delete": "needs an account",
     "gcloud container ai profiles list": "needs an account",
     "gcloud compute regions describe": "needs an account",
     "kind create cluster": "needs Docker",
