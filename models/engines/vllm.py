@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.cold_start import GPU_NODE_S, GPU_START_S, ColdStart, cold_start
 from models.engines.base import Engine, Refusal, Share, Sizing
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # Tokenising and scheduling want two cores beside the GPU; more is used where it is free.
 _CPU = 2.0
+_FILES = "components/serving/files"
 HOME_GIB = 4  # Triton and FlashInfer kernels, usage files
 _MOST_A_CHUNK = 256
 _STREAM_INTERVAL_SINCE = "0.11.1"  # the release whose arguments first have --stream-interval; 0.11.0 has not
@@ -78,6 +80,13 @@ class VllmEngine(Engine):
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
     speculative_method: Literal["ngram", "mtp"] | None = None  # what guesses tokens ahead
     speculative_tokens: int = Field(default=1, ge=1)  # guessed a step
+
+    @model_validator(mode="after")
+    def _has_files(self) -> VllmEngine:
+        folder = Path(__file__).parents[2] / _FILES
+        if missing := [name for name in self.files if not (folder / name).is_file()]:
+            raise ValueError(f"{_FILES} has no {missing[0]}, so the server would not start: put it there")
+        return self
 
     @property
     def files(self) -> tuple[str, ...]:

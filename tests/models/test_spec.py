@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.engines.vllm import VllmEngine
 from models.facts import Evidence, Image, PerAudioSecond, PerQuery, PerToken, Source
 from models.images import LITELLM, POSTGRES, TEI_CPU, VLLM
 from models.spec import ModelSpec
@@ -128,3 +129,8 @@ def test_a_reference_carries_mirror_tag_and_digest() -> None:
     assert image.reference() == f"docker.io/some/image:v1@{digest}"
     assert image.reference(mirror="mirror/x") == f"mirror/x/some/image:v1@{digest}"
     assert image.model_copy(update={"digest": None}).reference() == "docker.io/some/image:v1"
+
+
+def test_a_file_for_the_server_that_is_not_there_is_refused_and_not_found_missing_by_an_update() -> None:
+    with pytest.raises(ValidationError, match=r"components/serving/files has no my_template.jinja"):
+        VllmEngine(image=VLLM, chat_template="my_template.jinja")
