@@ -11,7 +11,7 @@ from models.hf_config import UnsupportedModelError, read_config
 from models.machines import G2_MACHINES
 from models.memory.gpus import CARDS, check_method
 from models.memory.host import disk_gib, vllm_host_memory
-from models.memory.remedies import remedies
+from models.memory.remedies import Remedy, remedies
 from models.memory.versions import DEFAULT_VERSION, VllmVersion, vllm_version
 from models.memory.vllm import GpuFit, Knobs, Speculation, default_knobs, gpu_fit
 from models.weights import DecoderArchitecture
@@ -135,7 +135,7 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
     host_fits, machine = place_on(args, host, candidates, knobs.tensor_parallel)
     changes: list[dict[str, Json]] = []
     if not fit.fits:
-        for remedy in remedies(
+        found = remedies(
             arch,
             quantization=subject.quantization,
             weights_bytes=subject.weights_bytes,
@@ -145,24 +145,8 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
             version=version,
             capability=capability,
             served_dtype=served_dtype,
-        ):
-            flags: dict[str, str | None] = {**remedy.flags}
-            if CARDS[remedy.flags.get("--gpu", "h100")].capability < subject.lowest:
-                continue
-            if "--gpu" in flags:
-                flags["--gpu-memory-gib"] = None
-            if not flags.keys().isdisjoint({"--gpu", "--tensor-parallel"}):
-                flags["--machine"] = None
-            if "--max-model-len" in flags:
-                flags |= dict.fromkeys(speed.REQUEST)  # which would not fit into it
-            changes.append(
-                {
-                    "what": remedy.what,
-                    "command": command_line(args, flags),
-                    "kv_cache_gib": round(remedy.fit.kv_cache_gib, 2),
-                    "max_model_len": remedy.fit.max_model_len,
-                }
-            )
+        )
+        changes = [_change(args, r) for r in found if CARDS[r.flags.get("--gpu", "h100")].capability >= subject.lowest]
     if not host_fits and machine is not None:
         changes += bigger_machine(args, machine)
     fits = fit.fits and host_fits
@@ -190,24 +174,7 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
         "model": subject.name,
         "fits": fits,
         "reason": reason if fit.fits else fit.reason,
-        "gpu_memory_gib": fit.total_gib,
-        "tensor_parallel": knobs.tensor_parallel,
-        "budget_gib": round(fit.budget_gib, 2),
-        "weights_gib": round(fit.weights_gib, 2),
-        "non_torch_gib": round(fit.non_torch_gib, 2),
-        "activation_gib": round(fit.activation_gib, 2),
-        "cuda_graph_gib": round(fit.cuda_graph_gib, 2),
-        "kv_cache_gib": round(fit.kv_cache_gib, 2),
-        "kv_cache_tokens": fit.kv_cache_tokens,
-        "requested_max_model_len": fit.requested_len,
-        "max_model_len": fit.max_model_len,
-        "concurrency": round(fit.concurrency, 2),
-        "startup_needed_gib": round(fit.startup.needed_gib, 2),
-        "startup_left_gib": round(fit.startup.left_gib, 2),
-        "utilization": knobs.utilization,
-        "max_num_seqs": knobs.max_num_seqs,
-        "max_num_batched_tokens": knobs.max_num_batched_tokens,
-        "vllm": f">= {version.name}",
+        **_figures(fit, knobs, version),
         "host_ram_gib": host,
         "machine": machine.name if machine else None,
         "disk_gib": disk,
@@ -233,6 +200,47 @@ def on_gpu(args: argparse.Namespace, subject: Subject, arch: DecoderArchitecture
         *rest_lines(host, machine, disk, notes, changes),
     ]
     return Answer(fits, answer, "\n".join(lines))
+
+
+def _change(args: argparse.Namespace, remedy: Remedy) -> dict[str, Json]:
+    """A change that fits, as the command that shows it."""
+    flags: dict[str, str | None] = {**remedy.flags}
+    if "--gpu" in flags:
+        flags["--gpu-memory-gib"] = None
+    if not flags.keys().isdisjoint({"--gpu", "--tensor-parallel"}):
+        flags["--machine"] = None
+    if "--max-model-len" in flags:
+        flags |= dict.fromkeys(speed.REQUEST)  # which would not fit into it
+    return {
+        "what": remedy.what,
+        "command": command_line(args, flags),
+        "kv_cache_gib": round(remedy.fit.kv_cache_gib, 2),
+        "max_model_len": remedy.fit.max_model_len,
+    }
+
+
+def _figures(fit: GpuFit, knobs: Knobs, version: VllmVersion) -> dict[str, Json]:
+    """What the memory model says, and for which flags."""
+    return {
+        "gpu_memory_gib": fit.total_gib,
+        "tensor_parallel": knobs.tensor_parallel,
+        "budget_gib": round(fit.budget_gib, 2),
+        "weights_gib": round(fit.weights_gib, 2),
+        "non_torch_gib": round(fit.non_torch_gib, 2),
+        "activation_gib": round(fit.activation_gib, 2),
+        "cuda_graph_gib": round(fit.cuda_graph_gib, 2),
+        "kv_cache_gib": round(fit.kv_cache_gib, 2),
+        "kv_cache_tokens": fit.kv_cache_tokens,
+        "requested_max_model_len": fit.requested_len,
+        "max_model_len": fit.max_model_len,
+        "concurrency": round(fit.concurrency, 2),
+        "startup_needed_gib": round(fit.startup.needed_gib, 2),
+        "startup_left_gib": round(fit.startup.left_gib, 2),
+        "utilization": knobs.utilization,
+        "max_num_seqs": knobs.max_num_seqs,
+        "max_num_batched_tokens": knobs.max_num_batched_tokens,
+        "vllm": f">= {version.name}",
+    }
 
 
 _WIDTH = 60

@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from models.catalog import CATALOG
 from models.engines.llama_cpp import LlamaCppEngine
 from models.facts import GIB
 from models.spec import ModelSpec
 from ops.cli import main
+from tests.catalog import CATALOG
 from tests.gguf_entries import SPEC
 from tests.models.hf_configs import CONFIGS
 
