@@ -125,6 +125,7 @@ def test_a_missing_revision_can_be_written_where_its_entry_stands(
 ) -> None:
     monkeypatch.setattr(models.catalog, "CATALOG", CATALOG)
     (missing,) = (found for found in pin._pins("", None) if found.anchor == ("alias", alias))  # pyright: ignore[reportPrivateUsage]
+    assert missing.file is not None  # of a file of the catalog: nothing lies over it here
     commit, copy = "c0ffee" + "0" * 34, tmp_path / missing.file.name
     copy.write_text(missing.file.read_text())
     pin.write_pin(replace(missing, file=copy), commit)
