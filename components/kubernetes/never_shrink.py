@@ -74,9 +74,11 @@ def too_early(name: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs
     if mapping(outputs.get("status")).get("phase") != "Pending":
         return None
     namespace = mapping(old.get("metadata")).get("namespace")
+    # Typed later, or at another cluster, it stops at a claim that has data by then.
+    empty = f"kubectl -n {namespace} wait pvc {name} --for=jsonpath='{{.status.phase}}'=Pending --timeout=1s"
     return (
         f"{name} would change from {before:g} to {after:g} GiB, but no pod has used it yet, and a claim without a disk "
-        f"cannot change\n  remedy: kubectl -n {namespace} delete pvc {name} && pulumi up   # it is empty"
+        f"cannot change\n  remedy: {empty} && kubectl -n {namespace} delete pvc {name} && pulumi up   # it is empty"
     )
 
 
@@ -111,20 +113,29 @@ def refused_adoption(there: Mapping[str, Any], new: Mapping[str, Any]) -> str | 
     metadata = mapping(new.get("metadata"))
     name, setting = str(metadata.get("name")), mapping(metadata.get("annotations")).get(_SIZED_BY)
     if not setting:
-        return _of_another_size(name, there, new)
+        return _on_a_volume(name, there, new)
     # One that asks for no class keeps the one that it was given.
     spec = {**mapping(new.get("spec")), "storageClassName": _class(new) or _class(there)}
     return refusal(name, setting, there, {**new, "spec": spec}, there)
 
 
-def _of_another_size(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """A claim on a volume that was made beforehand keeps its size for ever; an older version asked for the disk's."""
+def _on_a_volume(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """A claim keeps its volume, and on one that was made beforehand its size; an older version asked for the disk's."""
     before, after = stored_gib(there), stored_gib(new)
-    volume = mapping(new.get("spec")).get("volumeName")
-    if volume is None or before is None or before == after:
+    volume, held = (mapping(claim.get("spec")).get("volumeName") for claim in (new, there))
+    if volume is None:
         return None
     namespace = mapping(new.get("metadata")).get("namespace")
     keep = json.dumps({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}, separators=(",", ":"))
+    if held not in (None, "", volume):
+        return (
+            f"{name} is on the volume {held}, and is to be on {volume}, which a claim cannot: it would begin with what "
+            "is there. Dump what it has first\n"
+            f"  remedy: kubectl patch pv {held} -p '{keep}' && kubectl -n {namespace} delete pvc {name} && pulumi up"
+            f"   # {held} stays, with all that is on it"
+        )
+    if before is None or before == after:
+        return None
     return (
         f"{name} asks for {before:g} GiB, as an older version made it, and is to ask for {after:g}, which no claim on "
         "a volume of its own can: claim and volume have to be made anew, on the disk that there is\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -160,9 +161,12 @@ def test_a_claim_that_no_pod_has_used_is_not_resized_and_the_remedy_mends_it(
     outcome = engine.try_up("coder-chat:claimGib=50", "coder-chat:replicas=1")
     assert outcome.code != 0
     assert "Traceback" not in outcome.text
-    remedy = re.search(r"remedy: kubectl (-n serving delete pvc coder-chat-model-cache) && pulumi up", outcome.text)
+    remedy = re.search(
+        r"remedy: (kubectl -n serving wait .* delete pvc coder-chat-model-cache) && pulumi up", outcome.text
+    )
     assert remedy, outcome.text
-    platform.cluster.kubectl(*remedy[1].split())
+    for command in remedy[1].split(" && "):
+        platform.cluster.kubectl(*shlex.split(command)[1:])
     engine.up()
     assert capacity(platform, _CHAT_CLAIM) == "50Gi"
     assert engine.changes() == {}
