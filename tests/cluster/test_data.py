@@ -132,6 +132,27 @@ def test_weights_go_with_the_stack_only_where_config_says_so_and_the_database_ne
     assert identity(platform.get(GATEWAY, "pvc", CLAIM)) == before
 
 
+def test_a_claim_keeps_its_class_whatever_config_names(platform: Platform, deploys: Callable[[str], Engine]) -> None:
+    """Another class is another claim, and the engine deletes what is there before it asks a hook about the new one."""
+    engine = deploys("local")
+    engine.up("coder-chat:replicas=1", "retainWeights=false")
+    before = {namespace: platform.uids(namespace, "pvc") for namespace in NAMESPACES}
+    for change in (("set", "storageClass", "premium-rwo"), ("rm", "storageClass")):
+        engine.run("config", *change)
+        engine.up()
+        assert {namespace: platform.uids(namespace, "pvc") for namespace in NAMESPACES} == before
+        assert engine.changes() == {}
+
+    engine.run("destroy", "--yes", "--skip-preview")
+    refused = engine.try_up("storageClass=premium-rwo", "coder-chat:replicas=0")
+    assert refused.code != 0
+    assert "is there with storage class standard-rwo and is to have premium-rwo" in refused.text
+    assert "remedy: pulumi config rm storageClass && pulumi up" in refused.text
+    engine.run("config", "rm", "storageClass")
+    engine.up()
+    assert platform.uids(GATEWAY, "pvc") == before[GATEWAY]
+
+
 def test_the_engine_grows_a_claim_and_refuses_to_shrink_it_before_it_changes_anything(
     platform: Platform, deploys: Callable[[str], Engine]
 ) -> None:
