@@ -37,14 +37,17 @@ def log_in(login: pulumi.Input[str], namespaces: Iterable[str], opts: pulumi.Res
 
 
 def use_storage_class(name: str | None) -> None:
-    """From now on every claim that is given a disk, and not one that is there, has this class."""
+    """From now on every claim that is given a disk, and not one that is there, has this class.
+
+    A claim keeps the class that it was made with: another one would be another claim, and an empty one.
+    """
+    keeping = pulumi.ResourceOptions(ignore_changes=["spec.storageClassName"])
 
     def classed(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         spec: Any = args.props.get("spec")
         if not args.type_.endswith(":PersistentVolumeClaim") or spec.storage_class_name is not None:
             return None
         spec.storage_class_name = name
-        return pulumi.ResourceTransformationResult(args.props, args.opts)
+        return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, keeping))
 
-    if name is not None:
-        pulumi.runtime.register_stack_transformation(classed)
+    pulumi.runtime.register_stack_transformation(classed)

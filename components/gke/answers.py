@@ -62,12 +62,15 @@ def exists(urn: str, parent: str | None, name: str, found: str) -> str:
     head, _, types = urn.partition("::")
     project, type_chain, resource = types.split("::")
     type_ = type_chain.rpartition("$")[2]
+    kind = type_.rsplit(":", 1)[-1]
     provider = f"{head}::{project}::pulumi:providers:gcp::gcp"
     of_parent = f" --parent 'parent={parent}'" if parent else ""
-    kind = type_.rsplit(":", 1)[-1]
+    # A smaller one is a replacement, and what was imported is in no other record of this stack.
+    data = "; `gateway.databaseGib` may not be less than its size" if kind == "Disk" else ""
     return (
         f"there is a {kind} called '{name}' in the cloud, and the state does not have it. If an update of this stack "
-        "was interrupted while it was made, it is this stack's; if not, it is somebody else's, and is left alone\n"
+        f"was interrupted while it was made, it is this stack's; if not, it is somebody else's, and is left alone"
+        f"{data}\n"
         f"  remedy: pulumi refresh --yes --clear-pending-creates && pulumi import --yes --generate-code=false {type_} "
         f"{resource} {found}{of_parent} --provider 'gcp={provider}' && pulumi up"
     )

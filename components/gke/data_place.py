@@ -95,7 +95,8 @@ def losses(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Loss]:
     if new["formerDatabase"] not in (NONE, before, old["formerDatabase"]):
         yield _unknown_former(new["formerDatabase"])
     had, asked = old["databaseGib"], new["databaseGib"]
-    if before == after and asked < had:
+    # Beside another database too: the disk that is kept has the size that it had, and is to be found again.
+    if asked < had:
         yield Loss(
             f"the gateway's database would shrink from {had:g} to {asked:g} GiB, which no storage can: its disk would "
             "be replaced by an empty one",

@@ -1,4 +1,4 @@
-"""Refuses, in a preview too, what a claim or disk cannot become: smaller, of another class, another size too early.
+"""Refuses, in a preview too, what a claim or disk cannot become: smaller, another size too early, another class.
 
 Only the engine knows the size that exists, so this is a hook of the engine; of a claim that a stack finds again, only
 the cluster does, and it is asked before the create (stacks/ownership.py). Without it the API server refuses a smaller
@@ -74,9 +74,11 @@ def too_early(name: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs
     if mapping(outputs.get("status")).get("phase") != "Pending":
         return None
     namespace = mapping(old.get("metadata")).get("namespace")
+    # Typed later, or at another cluster, it stops at a claim that has data by then.
+    empty = f"kubectl -n {namespace} wait pvc {name} --for=jsonpath='{{.status.phase}}'=Pending --timeout=1s"
     return (
         f"{name} would change from {before:g} to {after:g} GiB, but no pod has used it yet, and a claim without a disk "
-        f"cannot change\n  remedy: kubectl -n {namespace} delete pvc {name} && pulumi up   # it is empty"
+        f"cannot change\n  remedy: {empty} && kubectl -n {namespace} delete pvc {name} && pulumi up   # it is empty"
     )
 
 
@@ -84,13 +86,14 @@ def _class(inputs: Mapping[str, Any]) -> str | None:
     return mapping(inputs.get("spec")).get("storageClassName")
 
 
-def _another_class(name: str, before: str | None, after: str | None) -> str:
-    """A claim keeps the class that it was made with: the engine would make an empty one in its place."""
-    keep = f"pulumi config set storageClass {before}" if before else "pulumi config rm storageClass"
-    shown = [f"storage class {found}" if found else "the default storage class" for found in (after, before)]
+def _another_class(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """A claim keeps the class that it was made with, and one that asks for none keeps what it was given."""
+    has, asked = _class(there), _class(new)
+    if not has or not asked or has == asked:
+        return None
     return (
-        f"{name} would have {shown[0]} in place of {shown[1]}, and a claim keeps its own: it would be replaced by an "
-        f"empty one\n  remedy: {keep}   # stays"
+        f"{name} is there with storage class {has} and is to have {asked}, and a claim keeps its own\n"
+        "  remedy: pulumi config rm storageClass && pulumi up   # what is there keeps its class; then set it again"
     )
 
 
@@ -98,9 +101,6 @@ def refusal(
     name: str, setting: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> str | None:
     """Why a change cannot be had, with the remedy; None where it can. `outputs` is what exists, as it was read last."""
-    before, after = _class(old), _class(new)
-    if before != after:
-        return _another_class(name, before, after)
     if message := shrink(name, old, new):
         return f"{message}\n  remedy: {keep_size(setting, old)}"
     return too_early(name, old, new, outputs)
@@ -111,20 +111,27 @@ def refused_adoption(there: Mapping[str, Any], new: Mapping[str, Any]) -> str | 
     metadata = mapping(new.get("metadata"))
     name, setting = str(metadata.get("name")), mapping(metadata.get("annotations")).get(_SIZED_BY)
     if not setting:
-        return _of_another_size(name, there, new)
-    # One that asks for no class keeps the one that it was given.
-    spec = {**mapping(new.get("spec")), "storageClassName": _class(new) or _class(there)}
-    return refusal(name, setting, there, {**new, "spec": spec}, there)
+        return _on_a_volume(name, there, new)
+    return _another_class(name, there, new) or refusal(name, setting, there, new, there)
 
 
-def _of_another_size(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """A claim on a volume that was made beforehand keeps its size for ever; an older version asked for the disk's."""
+def _on_a_volume(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """A claim keeps its volume, and on one that was made beforehand its size; an older version asked for the disk's."""
     before, after = stored_gib(there), stored_gib(new)
-    volume = mapping(new.get("spec")).get("volumeName")
-    if volume is None or before is None or before == after:
+    volume, held = (mapping(claim.get("spec")).get("volumeName") for claim in (new, there))
+    if volume is None:
         return None
     namespace = mapping(new.get("metadata")).get("namespace")
     keep = json.dumps({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}, separators=(",", ":"))
+    if held not in (None, "", volume):
+        return (
+            f"{name} is on the volume {held}, and is to be on {volume}, which a claim cannot: it would begin with what "
+            "is there. Dump what it has first\n"
+            f"  remedy: kubectl patch pv {held} -p '{keep}' && kubectl -n {namespace} delete pvc {name} && pulumi up"
+            f"   # {held} stays, with all that is on it"
+        )
+    if before is None or before == after:
+        return None
     return (
         f"{name} asks for {before:g} GiB, as an older version made it, and is to ask for {after:g}, which no claim on "
         "a volume of its own can: claim and volume have to be made anew, on the disk that there is\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -131,6 +132,27 @@ def test_weights_go_with_the_stack_only_where_config_says_so_and_the_database_ne
     assert identity(platform.get(GATEWAY, "pvc", CLAIM)) == before
 
 
+def test_a_claim_keeps_its_class_whatever_config_names(platform: Platform, deploys: Callable[[str], Engine]) -> None:
+    """Another class is another claim, and the engine deletes what is there before it asks a hook about the new one."""
+    engine = deploys("local")
+    engine.up("coder-chat:replicas=1", "retainWeights=false")
+    before = {namespace: platform.uids(namespace, "pvc") for namespace in NAMESPACES}
+    for change in (("set", "storageClass", "premium-rwo"), ("rm", "storageClass")):
+        engine.run("config", *change)
+        engine.up()
+        assert {namespace: platform.uids(namespace, "pvc") for namespace in NAMESPACES} == before
+        assert engine.changes() == {}
+
+    engine.run("destroy", "--yes", "--skip-preview")
+    refused = engine.try_up("storageClass=premium-rwo", "coder-chat:replicas=0")
+    assert refused.code != 0
+    assert "is there with storage class standard-rwo and is to have premium-rwo" in refused.text
+    assert "remedy: pulumi config rm storageClass && pulumi up" in refused.text
+    engine.run("config", "rm", "storageClass")
+    engine.up()
+    assert platform.uids(GATEWAY, "pvc") == before[GATEWAY]
+
+
 def test_the_engine_grows_a_claim_and_refuses_to_shrink_it_before_it_changes_anything(
     platform: Platform, deploys: Callable[[str], Engine]
 ) -> None:
@@ -160,9 +182,12 @@ def test_a_claim_that_no_pod_has_used_is_not_resized_and_the_remedy_mends_it(
     outcome = engine.try_up("coder-chat:claimGib=50", "coder-chat:replicas=1")
     assert outcome.code != 0
     assert "Traceback" not in outcome.text
-    remedy = re.search(r"remedy: kubectl (-n serving delete pvc coder-chat-model-cache) && pulumi up", outcome.text)
+    remedy = re.search(
+        r"remedy: (kubectl -n serving wait .* delete pvc coder-chat-model-cache) && pulumi up", outcome.text
+    )
     assert remedy, outcome.text
-    platform.cluster.kubectl(*remedy[1].split())
+    for command in remedy[1].split(" && "):
+        platform.cluster.kubectl(*shlex.split(command)[1:])
     engine.up()
     assert capacity(platform, _CHAT_CLAIM) == "50Gi"
     assert engine.changes() == {}

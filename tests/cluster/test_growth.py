@@ -62,7 +62,7 @@ def test_a_claim_that_is_found_again_is_refused_another_size_that_it_cannot_have
     # The remedies as they are printed, but for the update that one ends in; the engine stops at the first.
     remedies = {
         f"{_CHAT_CLAIM} would shrink from 20 to 12 GiB": r"(pulumi config set coder-chat:claimGib 20)",
-        "coder-fim-model-cache would change": r"(kubectl -n serving delete pvc coder-fim-model-cache) && pulumi up",
+        "coder-fim-model-cache would change": r"(kubectl .* delete pvc coder-fim-model-cache) && pulumi up",
     }
     while remedies:
         preview = engine.run("preview", check=False)
@@ -71,11 +71,11 @@ def test_a_claim_that_is_found_again_is_refused_another_size_that_it_cannot_have
         told = next(message for message in remedies if message in preview.text)
         remedy = re.search(f"remedy: {remedies.pop(told)}", preview.text)
         assert remedy, preview.text
-        tool, *words = remedy[1].split()
-        if tool == "kubectl":
-            platform.cluster.kubectl(*words)
-        else:
-            engine.run(*words)
+        for tool, *words in map(shlex.split, remedy[1].split(" && ")):
+            if tool == "kubectl":
+                platform.cluster.kubectl(*words)
+            else:
+                engine.run(*words)
     engine.up()
     assert capacity(platform, _CHAT_CLAIM) == "20Gi"
     assert engine.changes() == {}

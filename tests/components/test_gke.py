@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from components.gke.cluster import exec_kubeconfig
+from components.gke.data_place import losses
 from models.engines.external import ExternalProvider
 from models.images import VLLM
 from models.machines import G2_MACHINES, GPU_TAINT
@@ -358,6 +359,17 @@ def test_managed_postgresql_is_protected_private_encrypted_and_backed_up() -> No
             (found,) = (r for r in records_.all(kind) if r.type.startswith("gcp:sql"))
             assert (found.inputs["deletionPolicy"], found.protect) == (policy, True)
     assert records.waits_for(instance, records.all("Connection")[0])
+
+
+def test_a_database_that_is_kept_beside_another_one_keeps_its_size() -> None:
+    """Its disk is found again on the way back, and a smaller one would be another disk."""
+    place = {"project": "p", "zone": "z", "stack": "s"}
+    within = {**place, "database": "in-cluster", "formerDatabase": "none", "databaseGib": 20}
+    managed = {**place, "database": "cloud-sql", "formerDatabase": "in-cluster", "databaseGib": 20}
+    for before, after in ((within, managed), (managed, {**within, "formerDatabase": "cloud-sql"})):
+        assert not list(losses(before, after))
+        (smaller,) = losses(before, {**after, "databaseGib": 10})
+        assert smaller.remedy == "pulumi config set --path gateway.databaseGib 20"
 
 
 def test_the_password_of_a_managed_database_is_not_in_the_secret_of_one_in_the_cluster() -> None:

@@ -169,7 +169,7 @@ def test_a_deletion_of_data_says_where_the_data_goes(kind: str, name: str, fate:
     ("path", "value", "fate"),
     [
         ("metadata.name", "other", "stays under its old name"),
-        ("spec.storageClassName", "other", "`pulumi up` fails"),
+        ("spec.volumeName", "other", "`pulumi up` fails"),
     ],
 )
 def test_a_replacement_of_a_kept_claim_says_what_becomes_of_both(path: str, value: str, fate: str) -> None:

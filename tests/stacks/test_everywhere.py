@@ -82,6 +82,13 @@ def test_claims_have_the_class_that_config_names_but_for_those_of_a_disk_that_is
     assert {r.inputs["spec"].get("storageClassName") for r in local} == {"fast"}
 
 
+@pytest.mark.parametrize("assignments", [(), ("storageClass=fast",)])
+def test_a_claim_that_is_there_keeps_its_class_whatever_config_names(assignments: tuple[str, ...]) -> None:
+    """Another class is a replacement, which no hook is asked about before what was there is gone."""
+    for claim in _claims(recorded(*assignments, stack="local")):
+        assert claim.ignore_changes == ("spec.storageClassName",)
+
+
 def _claims(records: Records) -> list[Any]:
     return records.all("PersistentVolumeClaim")
 

@@ -70,12 +70,12 @@ class Cloud:
         self._change(lambda content: content["objects"].update({key: inputs}))
 
     def remove(self, key: str) -> None:
-        """With what is in it: databases and users go with their instance."""
-        inside = (f"{key}/", f"//{key.rsplit('/', 1)[-1]}")
+        """With what is in it: databases and users go with their instance, connections with their network."""
+        inside, of_instance = (f"{key}/", f"{key}:"), f"//{key.rsplit('/', 1)[-1]}"
 
         def removed(content: Values) -> None:
-            kept = {k: v for k, v in content["objects"].items() if k != key and not k.startswith(inside[0])}
-            content["objects"] = {k: v for k, v in kept.items() if not k.endswith(inside[1])}
+            kept = {k: v for k, v in content["objects"].items() if k != key and not k.startswith(inside)}
+            content["objects"] = {k: v for k, v in kept.items() if not k.endswith(of_instance)}
 
         self._change(removed)
 
