@@ -84,8 +84,14 @@ def _class(inputs: Mapping[str, Any]) -> str | None:
     return mapping(inputs.get("spec")).get("storageClassName")
 
 
-def _another_class(name: str, before: str | None, after: str | None) -> str:
-    """A claim keeps the class that it was made with: the engine would make an empty one in its place."""
+def another_class(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """What another storage class would do, with the remedy; None where it stays the same.
+
+    A claim keeps the class that it was made with: the engine would make an empty one in its place.
+    """
+    before, after = _class(old), _class(new)
+    if before == after:
+        return None
     keep = f"pulumi config set storageClass {before}" if before else "pulumi config rm storageClass"
     shown = [f"storage class {found}" if found else "the default storage class" for found in (after, before)]
     return (
@@ -98,9 +104,8 @@ def refusal(
     name: str, setting: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> str | None:
     """Why a change cannot be had, with the remedy; None where it can. `outputs` is what exists, as it was read last."""
-    before, after = _class(old), _class(new)
-    if before != after:
-        return _another_class(name, before, after)
+    if message := another_class(name, old, new):
+        return message
     if message := shrink(name, old, new):
         return f"{message}\n  remedy: {keep_size(setting, old)}"
     return too_early(name, old, new, outputs)

@@ -224,6 +224,22 @@ def test_a_smaller_claim_is_a_problem_told_once_and_a_larger_is_none(assignment:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "remedy"),
+    [
+        ((), ("storageClass=fast",), "pulumi config rm storageClass   # stays"),
+        (("storageClass=fast",), (), "pulumi config set storageClass fast   # stays"),
+        (("storageClass=fast",), ("storageClass=slow",), "pulumi config set storageClass fast   # stays"),
+    ],
+)
+def test_claims_keep_their_class_so_another_one_is_a_problem_told_once(
+    old: tuple[str, ...], new: tuple[str, ...], remedy: str
+) -> None:
+    (problem,) = compare(_plan(*old), _plan(*new)).problems
+    assert problem.remedy == remedy
+    assert "PersistentVolumeClaim gateway/litellm-db-backups and 6 more would have" in problem.message
+
+
+@pytest.mark.parametrize(
     ("assignment", "remedy", "words"),
     [
         (

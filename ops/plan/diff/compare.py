@@ -24,7 +24,7 @@ from ops.plan.diff.resources import (
     resources,
     unguarded,
 )
-from ops.plan.diff.steps import held_slots, moved_data, moves, shrinks
+from ops.plan.diff.steps import held_slots, moved_data, moves, other_classes, shrinks
 from stacks.problems import Notice, Problem
 
 
@@ -70,6 +70,7 @@ def compare(old: PlanData, new: PlanData) -> PlanDiff:
         differences=tuple(sorted(found, key=lambda d: (not d.fate, order.index(d.operation), d.kind, d.where, d.urn))),
         problems=(
             *_data_problems(old, new, [*shrinks(olds, news, aliases)]),
+            *other_classes(olds, news),
             *held_slots(old, new),
             *moves(old, new),
         ),

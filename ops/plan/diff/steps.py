@@ -7,7 +7,7 @@ from typing import Any
 
 from components.gke.data_place import DATA_PLACE, losses
 from components.kubernetes.moves import GPU_SETTING, SYSTEM_SETTING, move_of_model, move_of_system, unasked
-from components.kubernetes.never_shrink import DATABASE_SETTING, claim_setting, keep_size, shrink
+from components.kubernetes.never_shrink import DATABASE_SETTING, another_class, claim_setting, keep_size, shrink
 from ops.plan.diff.resources import PlanData, Resource, mapping
 from stacks.plan import State
 from stacks.problems import Problem
@@ -26,6 +26,20 @@ def shrinks(olds: Mapping[str, Resource], news: Mapping[str, Resource], aliases:
         if remedy not in told:
             told.add(remedy)
             yield Problem(message, remedy)
+
+
+def other_classes(olds: Mapping[str, Resource], news: Mapping[str, Resource]) -> Iterator[Problem]:
+    """Claims that would have another storage class, all in one: it is one setting."""
+    found: dict[str, list[str]] = {}
+    for urn in sorted(olds.keys() & news.keys()):
+        old, new = olds[urn], news[urn]
+        message = another_class("", old.inputs, new.inputs) if new.kind == "PersistentVolumeClaim" else None
+        if message:
+            found.setdefault(message, []).append(new.where)
+    for message, places in found.items():
+        what, _, remedy = message.partition("\n  remedy: ")
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        yield Problem(f"PersistentVolumeClaim {places[0]}{more}{what}", remedy)
 
 
 def moved_data(old: PlanData, new: PlanData) -> Iterator[Problem]:
