@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from models.catalog import CATALOG, FLAWS, GROUPS, OVERLAID, Group
 from models.spec import ModelSpec
-from stacks.access import access_notices, access_problems
+from stacks.access import access_problems
 from stacks.plan import Plan, make_plan
 from stacks.problems import Notice, Problem
 from stacks.rules import notices, problems
@@ -61,5 +61,5 @@ def admit(
         plan=plan,
         problems=tuple(found) if rehearsal else (*found, *missing),
         unprepared=missing if rehearsal else (),
-        remarks=(*notices(plan), *access_notices(plan)),
+        remarks=tuple(notices(plan)),
     )

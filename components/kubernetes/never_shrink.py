@@ -97,6 +97,11 @@ def _another_class(name: str, there: Mapping[str, Any], new: Mapping[str, Any]) 
     )
 
 
+def of_its_class(there: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The planned claim with the class of the one that is there, which it keeps."""
+    return {**new, "spec": {**mapping(new.get("spec")), "storageClassName": _class(there)}}
+
+
 def refusal(
     name: str, setting: str, old: Mapping[str, Any], new: Mapping[str, Any], outputs: Mapping[str, Any]
 ) -> str | None:

@@ -71,7 +71,7 @@ def with_overlay(
         return shipped, {}, (both,)
     from models.catalog.overlay import lay_over  # noqa: PLC0415  only where there is one: a plan starts faster
 
-    laid = lay_over(shipped, groups, file)
+    laid = lay_over(shipped, groups, file, str(file) if os.environ.get(_INSTEAD) else file.name)
     return laid.catalog, laid.overlaid, tuple(laid.flaws)
 
 

@@ -70,14 +70,14 @@ class Laid:
     flaws: list[Flaw] = field(default_factory=list[Flaw])
 
 
-def lay_over(shipped: Mapping[str, ModelSpec], groups: Mapping[str, Group], file: Path) -> Laid:
-    """The catalog with the entries of a file on it; without those that are flawed."""
+def lay_over(shipped: Mapping[str, ModelSpec], groups: Mapping[str, Group], file: Path, name: str = "") -> Laid:
+    """The catalog with the entries of a file on it; without those that are flawed. `name` is how commands name it."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         return Laid(dict(shipped), flaws=[Flaw(f"{file} cannot be read: {why}", f"ls -ld {file}")])
-    return lay_text(shipped, groups, text, file.name)
+    return lay_text(shipped, groups, text, name or file.name)
 
 
 def lay_text(shipped: Mapping[str, ModelSpec], groups: Mapping[str, Group], text: str, name: str) -> Laid:
@@ -225,7 +225,7 @@ class _Reader:
             errors = [e for e in errors if e["type"] != "missing" or len(e["loc"]) > 1]
         for one in errors:
             at, path = _place(one["loc"], item, whole, self.lines, line)
-            self.wrong(at, f"{alias}: {_said(one, path)}")
+            self.wrong(at, f"{alias}: {_said(one, path).removeprefix(f'{alias}: ')}")
 
     def _as_new(self, alias: str, item: Json) -> str:
         same = next((s.alias for s in self.shipped.values() if s.model_id == item.get("model_id")), None)

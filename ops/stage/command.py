@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
         console_of_errors().print(refusal(admission.problems))
         return REFUSED
     plan = admission.plan
-    kube = named_cluster(args, "ops stage", serves=False)
-    task = _Task(kube, ways_of(kube, args), plan, _stageable(plan, args.alias), _again(args))
+    kube = named_cluster(args, f"ops stage {args.alias}", serves=False)
+    ways = ways_of(kube, args)
+    task = _Task(kube, ways, plan, _stageable(plan, args.alias, ways), _again(args))
     if args.stop:
         return task.stop()
     objects = manifests(run_main(raw, args.project_dir).resources)
@@ -67,7 +68,7 @@ def _again(args: argparse.Namespace) -> str:
     return in_cluster(command, args) if args.context else command
 
 
-def _stageable(plan: Plan, alias: str) -> PlannedModel:
+def _stageable(plan: Plan, alias: str, ways: Ways) -> PlannedModel:
     """A model whose weights may be staged by this plan. Raises OpsError."""
     model = next(model for model in plan.models if model.spec.alias == alias)
     if model.workload is None:
@@ -75,7 +76,7 @@ def _stageable(plan: Plan, alias: str) -> PlannedModel:
     if model.state is State.DISABLED:
         raise OpsError(
             f"{alias} is not enabled, so it has no claim to fill",
-            f"pulumi config set {alias}:enabled true && pulumi up",
+            ways.set(f"{alias}:enabled", "true", path=False),
         )
     return model
 
@@ -107,8 +108,8 @@ class _Task:
 
     def run(self, job: Mapping[str, Any]) -> int:
         """Stage, or go on with what is under way."""
+        self.kube.refuse_simulated()  # first: nobody is to bring a model down for a refusal
         self._require_off()
-        self.kube.refuse_simulated()
         there = self._there()
         if there is None or not under_way(there):
             self._delete()

@@ -12,9 +12,10 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from components.kubernetes.never_shrink import of_its_class
 from components.kubernetes.secrets import fingerprint
 from ops.embedded_cluster.binaries import Say
 from ops.engine import Registered
@@ -26,6 +27,7 @@ from ops.up.watch import Watch
 from stacks.ownership import MARK
 from stacks.secrets import SALT_KEY
 
+_CLAIM = "PersistentVolumeClaim"
 KEPT = ("Namespace", "PersistentVolume", "PersistentVolumeClaim")  # in no set, so never pruned
 APPLY_SET = "ai-platform"  # the ConfigMap in each namespace that stands for its set
 _AWAITED = ("StatefulSet", "Job", "Deployment")
@@ -53,6 +55,7 @@ def deploy(
     kept = [manifest for manifest in objects if manifest["kind"] in KEPT]
     rest = {_identity(manifest): manifest for manifest in objects if manifest["kind"] not in KEPT}
     say(f"applying {len(kept)} namespaces and claims, {len(secrets)} Secrets, {len(rest)} other objects")
+    kept = [*_of_their_class(kubectl, kept)]
     for level in (KEPT[:1], KEPT[1:]):
         _apply(kubectl, [manifest for manifest in kept if manifest["kind"] in level], "--force-conflicts")
     _apply_secrets(kubectl, secrets, values)
@@ -128,6 +131,15 @@ def _apply(kubectl: Kubectl, objects: Iterable[Object], *options: str) -> None:
     items = list(objects)
     if items:
         kubectl("apply", "--server-side", "--validate=strict", "--filename=-", *options, stdin=_list(items))
+
+
+def _of_their_class(kubectl: Kubectl, kept: Sequence[Object]) -> Iterator[Object]:
+    """Claims as they are planned, but for the storage class of those that are there: a claim keeps its own."""
+    places = sorted({m["metadata"]["namespace"] for m in kept if m["kind"] == _CLAIM})
+    there = {_identity(claim): claim for place in places for claim in kubectl.get("--namespace", place, "pvc")}
+    for manifest in kept:
+        found = there.get(_identity(manifest))
+        yield of_its_class(found, manifest) if found else manifest
 
 
 def _list(items: Sequence[Object]) -> str:

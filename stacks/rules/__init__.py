@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stacks.access import access_notices
 from stacks.plan import Plan
 from stacks.problems import Notice, Problem
 from stacks.rules import budgets, databases, fit, names, nodes, pins, purses, slots, streams, weights
@@ -17,6 +18,7 @@ RULES = (
     slots.idle_replicas,
     slots.quota,
     slots.shared_gpu,
+    weights.files,
     weights.hub,
     weights.node_labels,
     fit.claims,
@@ -34,6 +36,7 @@ REMARKS = (  # the gravest first
     streams.carries,
     purses.above_the_team,
     purses.small_budgets,
+    access_notices,
     pins.unpinned,
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from models.catalog import with_overlay
 from models.catalog.overlay import Laid, lay_text
 from ops.engine import run
 from ops.plan.data import plan_data
@@ -100,3 +101,23 @@ def test_a_revision_has_none_of_it_and_the_checkout_has(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "models.local.yaml:3: coder-chat: contxt is no field here; did you mean 'context'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_first_screen_says_that_no_key_reaches_a_model_rather_than_what_is_not_pinned(both: Laid) -> None:
+    assert "my-model is registered, but no key may use it" in screen(admitted(both, "my-model:enabled=true"))
+
+
+def test_a_file_elsewhere_is_named_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("models:\n  - alias: coder-chat\n    context: 131072\n", encoding="utf-8")
+    monkeypatch.setenv("MODELS_LOCAL", str(file))
+    _, _, (flaw,) = with_overlay(CATALOG, GROUPS)
+    assert flaw.message.startswith(f"{file}:2: coder-chat: context 131072 exceeds")
+    assert flaw.remedy == f"${{EDITOR:-vi}} +2 {file}"
+
+
+def test_a_template_that_is_not_there_is_refused_with_the_place_that_names_it() -> None:
+    found = laid("models:\n  - alias: coder-agent\n    engine:\n      chat_template: nope.jinja\n")
+    (problem,) = admit(config(), found.catalog, overlaid=found.overlaid, rehearsal=True).problems
+    assert "models.local.yaml:2: coder-agent is to be served with nope.jinja" in problem.message
+    assert problem.remedy.startswith("${EDITOR:-vi} +2 models.local.yaml")

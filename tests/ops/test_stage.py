@@ -12,6 +12,7 @@ import pytest
 from components.gateway import litellm_gateway
 from models.needs import Needs
 from models.spec import ModelSpec
+from ops.cli import main
 from ops.errors import FailedError, OpsError
 from ops.findings.ways import Ways
 from ops.kube import Kube, Scale
@@ -21,7 +22,7 @@ from ops.stage.job import CPU, GIB, staging_job
 from stacks.admission import admit
 from stacks.plan import State
 from tests.catalog import CATALOG
-from tests.support import Records, config, recorded
+from tests.support import PROJECT_DIR, Records, config, recorded
 
 Json = dict[str, Any]
 STAGED = [alias for alias, spec in CATALOG.items() if spec.weights]
@@ -182,6 +183,23 @@ def test_a_model_that_is_up_or_not_there_is_refused(scale: Mapping[str, Scale], 
     assert cluster.asked == []
 
 
+def test_simulated_nodes_are_refused_before_anybody_brings_a_model_down_for_it() -> None:
+    class Simulated(Cluster):
+        def refuse_simulated(self) -> None:
+            raise OpsError("its nodes are simulated", "docs/local.md")
+
+    with pytest.raises(OpsError, match="simulated"):
+        task(Simulated("c", scale={"coder-chat": Scale(1, 1)})).run(job_of("coder-chat"))
+
+
+def test_the_command_that_names_a_cluster_names_the_model_as_well(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT_DIR)
+    assert main(["stage", "coder-chat"]) == 2
+    assert "ops stage coder-chat --context gke_" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_stop_takes_the_job_away_and_says_that_what_came_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster("c", states=["running"])
     assert task(cluster).stop() == 0
@@ -218,5 +236,5 @@ def test_a_model_that_has_no_claim_here_is_refused_before_the_cluster_is_asked()
 
 def _refused(plan: Any, spec: ModelSpec, words: str) -> None:
     with pytest.raises(OpsError) as refused:
-        command._stageable(plan, spec.alias)  # pyright: ignore[reportPrivateUsage]
+        command._stageable(plan, spec.alias, Ways(Cluster("c").typed, "c"))  # pyright: ignore[reportPrivateUsage]
     assert words in refused.value.problem.message

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -21,11 +22,13 @@ from ops import cli
 from ops.config_files import load
 from ops.embedded_cluster.planned_nodes import nodes_of
 from ops.engine import run_main
-from ops.errors import FailedError
+from ops.errors import FailedError, OpsError
+from ops.manifests import manifests
 from ops.up import leash
 from ops.up.by_kubectl import Identity, follows
 from ops.up.by_pulumi import PulumiStack, readable, updating
 from ops.up.command import config_of
+from ops.up.ours import refuse_what_is_not_ours
 from ops.up.report import report
 from ops.up.secrets import SecretObject, needed, rehearse, settle
 from ops.up.site import Kubectl, Object, Site
@@ -35,7 +38,7 @@ from stacks.settings import RawConfig
 from tests.checkout import CHECKOUT
 from tests.ops.cluster import NOBODY
 from tests.patience import at_least
-from tests.support import PROJECT_DIR
+from tests.support import PROJECT_DIR, recorded
 
 LITELLM: Identity = ("Deployment", "gateway", "litellm")
 
@@ -84,6 +87,28 @@ def test_a_stack_whose_cluster_only_pulumi_makes_is_refused(capsys: pytest.Captu
 
 
 # --- its nodes
+
+
+@pytest.mark.parametrize(
+    ("size", "cls", "words"), [("99Gi", "standard-rwo", "would shrink"), ("99Gi", "fast", "would shrink")]
+)
+def test_a_claim_that_cannot_be_had_is_refused_before_anything_is_written(size: str, cls: str, words: str) -> None:
+    setting = "storageClass=fast"
+    resources = recorded(setting, stack="local").resources
+    (claim,) = [m for m in manifests(resources) if m["metadata"]["name"] == "coder-chat-model-cache"]
+    there = {**claim, "spec": {"storageClassName": cls, "resources": {"requests": {"storage": size}}}}
+
+    class Asked:
+        def get(self, *words: str) -> list[dict[str, Any]]:
+            return [{"metadata": {"name": "serving"}}] if words == ("namespaces",) else []
+
+        def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+            assert arguments[0] == "get"
+            return json.dumps({"items": [there]})
+
+    plan = admit(local(setting, "adopt=true"), rehearsal=True).plan
+    with pytest.raises(OpsError, match=f"coder-chat-model-cache .*{words}"):
+        refuse_what_is_not_ours(plan, resources, [], cast("Any", Asked()))
 
 
 def test_simulated_nodes_are_the_machines_of_the_plan() -> None:
