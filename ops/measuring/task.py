@@ -212,6 +212,6 @@ def _require_writing(model: PlannedModel, command: str) -> None:
     answers = TASKS[spec.task]
     if not answers.generates:
         raise OpsError(
-            f"{spec.alias} is for {answers.summary} and writes no tokens; {command} measures what does",
+            f"{spec.alias} is for {answers.summary} and writes no text; {command} measures what does",
             f"ops smoke {spec.alias}",
         )

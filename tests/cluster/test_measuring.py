@@ -19,6 +19,7 @@ from tests.support import config, recorded
 
 ALIAS = "coder-chat"
 BENCH = Measurement(name=f"bench-{ALIAS}", programs=("load.py", "asking.py"), environment={}, deadline_s=60)
+CODE = Measurement(name=f"code-{ALIAS}", programs=("execute.py",), environment={}, deadline_s=60, asks=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def test_a_restricted_namespace_admits_the_job_and_all_of_it_is_gone_at_the_end(
     here.kube = Watched(here.kube.context, here.kube.kubeconfig, here.kube.program)
     here.measure(BENCH, lambda _: True)
     assert sorted(item["kind"] for item in seen) == ["ConfigMap", "NetworkPolicy", "NetworkPolicy"]
+    here.measure(CODE, lambda _: True)
+    assert [item["kind"] for item in seen[3:]] == ["ConfigMap"]
     assert platform.items(SERVING, "jobs") == []
     names = {item["metadata"]["name"] for item in seen}
     for kind in ("configmaps", "networkpolicies"):  # the garbage collector follows
