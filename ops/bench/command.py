@@ -18,6 +18,7 @@ from ops.console import Column, Row, output, print_table
 from ops.errors import FailedError, OpsError
 from ops.kube import add_arguments as add_cluster_arguments
 from ops.measuring.job import Measurement, address
+from ops.measuring.record import RECORD_HELP, measured, record
 from ops.measuring.task import Site, site_of
 
 Json = dict[str, Any]
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rates", type=_number(0, 20), default=5, metavar="N", help="rates of the open loop (default: 5)"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="of the result (default: named by model and time)")
+    parser.add_argument("--record", action="store_true", help=RECORD_HELP)
     parser.add_argument("--stop", action="store_true", help="end what is under way")
 
 
@@ -75,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
             f"{failed} requests to {args.alias} failed, so these figures are of a server in trouble",
             f"ops doctor --context {site.kube.context}",
         )
+    if args.record:
+        record(args.alias, measured(result))
     return 0
 
 

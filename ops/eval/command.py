@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from models.facts import Evaluation
 from ops.console import output
 from ops.errors import FailedError, OpsError
 from ops.eval.suites import Suite, suites
 from ops.kube import add_arguments as add_cluster_arguments
 from ops.measuring.job import Measurement, address, packed
+from ops.measuring.record import RECORD_HELP, record
 from ops.measuring.task import Site, site_of
 
 Json = dict[str, Any]
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gate", type=_percent, default=GATE, metavar="PERCENT", help=f"that have to be right (default: {GATE})"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="of the result (default: named by model and time)")
+    parser.add_argument("--record", action="store_true", help=RECORD_HELP)
     parser.add_argument("--stop", action="store_true", help="end what is under way")
 
 
@@ -75,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     path = args.output or Path(f"eval-{args.alias}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json")
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(f"wrote {path}\n")
+    if args.record:
+        record(site.spec.alias, {"evaluation": evaluation(result)})
     return 0 if all(100 * s["right"] >= args.gate * s["of"] for s in result["suites"]) else BELOW
 
 
@@ -100,7 +105,7 @@ def judged(site: Site, name: str, suite: Suite, answers: Iterable[Json]) -> Json
         wrong = {one["id"]: one["why"] for one in ran if not one["passed"]}
     else:
         wrong = {key: why for key, answer in heard.items() if suite.wrong and (why := suite.wrong(answer))}
-    rows = [
+    rows: list[Json] = [
         {
             **{key: answer[key] for key in ("id", "text", "calls", "finish_reason")},
             "right": answer["id"] not in {*lost, *wrong},
@@ -131,6 +136,13 @@ def _run(site: Site, name: str, programs: Mapping[str, str]) -> list[Json]:
     if {one["id"] for one in ran} != set(programs):
         raise FailedError(f"{name} did not run what it was given", site.again)
     return ran
+
+
+def evaluation(result: Json) -> Evaluation:
+    """What an entry says of a result, be it below the gate or above."""
+    counts = "; ".join(told(suite) for suite in result["suites"])
+    day, gate = result["context"]["date"].partition("T")[0], result["gate_percent"]
+    return Evaluation(status="scored", result=f"{counts} (gate: {gate} %), ops eval {day}")
 
 
 def told(suite: Json) -> str:

@@ -92,7 +92,7 @@ def _tested(code: str, problem: Mapping[str, str]) -> str:
 
 def filled_in(count: int | None = None) -> Suite:
     """A line out of the middle of each solution, between what is before and after it, in Qwen's words."""
-    requests = []
+    requests: list[Json] = []
     for name, problem in list(problems().items())[:count]:
         hole = _hole(problem)
         if hole:
