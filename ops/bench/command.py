@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         raise FailedError(
             f"{failed} requests to {args.alias} failed, so these figures are of a server in trouble",
-            f"ops doctor --context {site.kube.context}",
+            shlex.join(["ops", "doctor", *site.kube.named]),
         )
     if args.record:
         record(args.alias, measured(result))

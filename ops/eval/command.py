@@ -85,13 +85,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _asking(site: Site, name: str, requests: Sequence[Json]) -> Measurement:
     alias = site.spec.alias
+    # An answer has at most half of the context, so that the question fits too.
+    most = (site.spec.context or 0) // 2
+    clipped = [{**one, "body": {**one["body"], "max_tokens": min(one["body"]["max_tokens"], most)}} for one in requests]
     task = {"model": site.spec.served_name, "streams": _STREAMS}
     return Measurement(
         name=name,
         programs=("answers.py", "asking.py"),
         environment={"MEASURE_URL": address(alias, site.namespace), "MEASURE_TASK": json.dumps(task)},
         deadline_s=_ASKING_S,
-        data={"requests.json.gz": packed(json.dumps(requests))},
+        data={"requests.json.gz": packed(json.dumps(clipped))},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class Site:
                 self.ways.set(f"{alias}:replicas", "1", path=False, alias=alias),
             )
         if not scale.ready:
-            raise OpsError(f"{alias} does not answer yet", f"ops doctor --context {self.kube.context}")
+            raise OpsError(f"{alias} does not answer yet", shlex.join(["ops", "doctor", *self.kube.named]))
         self.kube.refuse_simulated()
 
     def context(self) -> Json:
@@ -75,7 +76,7 @@ class Site:
         pods = self._json("get", "pods", f"--selector=app.kubernetes.io/name={alias}")["items"]
         pod = next((pod for pod in pods if pod.get("spec", {}).get("nodeName")), None)
         if pod is None:
-            raise OpsError(f"{alias} has no pod", f"ops doctor --context {self.kube.context}")
+            raise OpsError(f"{alias} has no pod", shlex.join(["ops", "doctor", *self.kube.named]))
         container, node = pod["spec"]["containers"][-1], pod["spec"]["nodeName"]
         of_node = self._json("get", "node", node)["metadata"].get("labels", {})
         gpus = container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu")

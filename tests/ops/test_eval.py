@@ -270,3 +270,11 @@ def test_an_answer_that_never_came_is_not_right(monkeypatch: pytest.MonkeyPatch,
 def test_answers_of_another_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OpsError, match="other problems"):
         evaluated(monkeypatch, Evaluated("c", states=[""], answers=answers_of(3)), "--problems", "4")
+
+
+def test_an_answer_may_be_half_as_long_as_the_context_so_that_the_question_has_room() -> None:
+    here = site(Cluster("c"))
+    object.__setattr__(here.model, "spec", here.spec.model_copy(update={"context": 1000}))
+    wanted = command._asking(here, "eval-x", human_eval(3).requests)  # pyright: ignore[reportPrivateUsage]
+    requests = json.loads(gzip.decompress((wanted.data or {})["requests.json.gz"]))
+    assert [request["body"]["max_tokens"] for request in requests] == [500] * 3

@@ -25,6 +25,7 @@ from asking import Server
 Json = dict[str, Any]
 _HERE = Path(__file__).resolve().parent
 TURNS = 6  # of a loop of tools
+_PATIENCE_S = 600  # with an answer
 _EVERY = 20  # answers between two lines that tell how far it is
 
 
@@ -34,7 +35,8 @@ async def answered(server: Server, request: Json) -> Json:
     body = request["body"]
     try:
         for _ in range(TURNS):
-            choice = (await server.ask(request["path"], body))["choices"][0]
+            said = await asyncio.wait_for(server.ask(request["path"], body), _PATIENCE_S)
+            choice = said["choices"][0]
             message: Json = choice.get("message") or {}
             found["finish_reason"] = choice.get("finish_reason")
             found["text"] = choice.get("text") or message.get("content") or ""
