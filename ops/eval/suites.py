@@ -46,6 +46,7 @@ def suites(task: Task, count: int | None) -> list[Suite]:
     """Those of a task, each of its first `count` problems; none for a task that nothing is here for."""
     found = {
         Task.CHAT: lambda: [human_eval(count)],
+        Task.VISION: lambda: [human_eval(count)],
         Task.FIM: lambda: [filled_in(count)],
         Task.AGENT: lambda: [human_eval(count), tool_loop()],
     }
