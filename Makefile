@@ -32,7 +32,7 @@ cluster-down: $(SYNCED) ## stop the embedded cluster and remove its data
 	@$(RUN)/ops cluster down --wipe
 
 bench: $(SYNCED) ## print how fast a plan is, against the SDK alone and the real engine
-	@$(RUN)/python -m ops.bench
+	@$(RUN)/python -m ops.plan_speed
 
 gateway-load: $(SYNCED) ## measure the gateway under load, on the real LiteLLM
 	@$(RUN)/python -m tests.gateway.load

@@ -25,6 +25,8 @@ _COMMANDS = {
     "fit": "show whether a model fits a GPU, and where its memory goes",
     "stage": "fill a model's claim while no GPU is billed",
     "smoke": "ask models what they are for, directly and through the gateway, with a key",
+    "bench": "measure how fast a model is under load, by a Job beside it",
+    "eval": "have a model solve problems and run what it writes, by Jobs beside it",
     "doctor": "say what is wrong with a deployment, in its own last words, and what to type",
     "keys": "list teams and keys: spent, budget, left (no values)",
     "schema": "print the JSON Schema of stack files or of a catalog entry, for editors",

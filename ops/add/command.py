@@ -19,7 +19,6 @@ from models.catalog import CATALOG, FLAWS, GROUPS, SHIPPED
 from models.spec import ModelSpec
 from models.tasks import TASKS, Task
 from models.weights import HUB
-from ops.add.overlay_file import Edit, place, with_entry
 from ops.add.propose import Proposal, Wanted, chosen_file, free_alias, propose, trimmed, usd_per_hour
 from ops.add.repository import Hub, Repository, of_path
 from ops.entry_words import (
@@ -33,6 +32,7 @@ from ops.entry_words import (
     stored,
 )
 from ops.errors import OpsError
+from ops.overlay_file import Edit, place, with_entry
 from ops.wrapping import width, wrapped
 from stacks.problems import Problem, near
 

@@ -6,9 +6,13 @@ package cannot be installed.
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -29,6 +33,8 @@ from models.spec import ModelSpec
 from models.tasks import Task
 from models.weights import DecoderArchitecture
 from ops.endpoint import Endpoint
+from ops.measuring.job import PROGRAMS
+from ops.measuring.task import RESULT
 from ops.smoke.checks import Verdict, exercise, served_name
 from tests.gateway.environment import HERE, Environment, UnavailableError, ensure_llama
 from tests.gateway.postgres import free_port, terminate
@@ -162,6 +168,61 @@ def test_every_slot_holds_the_context_that_the_gateway_announces(llama: Llama) -
     assert int(slots) == LlamaCppEngine.of(llama.spec).parallel
     announced = model_entry(registration(llama.spec, "serving"))["model_info"]["max_input_tokens"]
     assert announced <= int(context) < announced + 256
+
+
+# --- measured ---------------------------------------------------------------------------------------------------
+
+
+def _counted(llama: Llama, counter: str) -> float:
+    _, metrics = _get(f"{llama.url}{llama.spec.engine.metrics_route}", UPSTREAM_KEY)
+    return float(re.findall(rf"^llamacpp:{counter} ([0-9.e+]+)$", metrics, re.MULTILINE)[0])
+
+
+def _measure(llama: Llama, program: Path, task: dict[str, Any]) -> Any:
+    """What a program of ops/measuring finds of it, run as its Job runs it."""
+    own = {"MEASURE_URL": llama.url, "MEASURE_KEY": UPSTREAM_KEY, "MEASURE_TASK": json.dumps(task)}
+    words = [sys.executable, "-I", "-B", str(program)]
+    done = subprocess.run(words, env=own, capture_output=True, text=True, timeout=at_least(60), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1].removeprefix(RESULT))
+
+
+def test_what_the_bench_counts_is_what_the_server_counts(llama: Llama) -> None:
+    """Requests that the end of a run cuts off are on the server's side alone: at most one a stream."""
+    wanted, streams, seconds = {"name": "small", "prompt_tokens": 200, "output_tokens": 32}, 3, 3
+    read, written = (_counted(llama, f"{name}_total") for name in ("prompt_tokens", "tokens_predicted"))
+    task = {"model": llama.spec.served_name, "shapes": [wanted], "streams": streams, "duration_s": seconds, "rates": 1}
+    runs = _measure(llama, PROGRAMS / "load.py", task)[0]["runs"]
+    written = _counted(llama, "tokens_predicted_total") - written
+    read = _counted(llama, "prompt_tokens_total") - read
+    completed = sum(run["requests"]["completed"] for run in runs)
+    cut = sum(run["requests"]["sent"] - run["requests"]["completed"] for run in runs)
+    assert completed
+    assert not any(run["requests"]["failed"] for run in runs)
+    assert {run["output_tokens"] for run in runs} == {32}
+    assert all(run["prompt_tokens"] == pytest.approx(200, rel=0.1) for run in runs)
+    assert completed * 32 <= written <= (completed + cut) * 32 + 3  # three tokens of the calibration
+    rate = sum(run["tokens_per_second"]["output"] * seconds for run in runs)
+    assert rate == pytest.approx(written, rel=0.25)
+    assert read <= (completed + cut) * 220 + 500
+
+
+def test_the_program_that_asks_brings_what_it_writes_and_the_sandbox_finds_that_wrong(
+    llama: Llama, tmp_path: Path
+) -> None:
+    for name in ("answers.py", "asking.py", "execute.py"):
+        shutil.copy(PROGRAMS / name, tmp_path)
+    body = {"messages": [{"role": "user", "content": "def add(a, b)"}], "max_tokens": 24, "temperature": 0}
+    requests = [{"id": "add", "path": "/v1/chat/completions", "body": body}]
+    (tmp_path / "requests.json.gz").write_bytes(gzip.compress(json.dumps(requests).encode()))
+    (answer,) = _measure(llama, tmp_path / "answers.py", {"model": llama.spec.served_name, "streams": 1})
+    assert answer["text"]
+    assert answer["error"] == ""
+    code = f"def add(a, b):\n    {answer['text']}\n\nassert add(1, 2) == 3"
+    (tmp_path / "programs.json.gz").write_bytes(gzip.compress(json.dumps([{"id": "add", "code": code}]).encode()))
+    (judged,) = _measure(llama, tmp_path / "execute.py", {"seconds": 5})
+    assert not judged["passed"]
+    assert judged["why"]
 
 
 # --- behind the gateway ----------------------------------------------------------------------------------------

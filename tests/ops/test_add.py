@@ -18,10 +18,10 @@ from models.engines.tei import TeiEngine
 from models.engines.vllm import VllmEngine
 from models.spec import ModelSpec
 from models.tasks import Task
-from ops.add.overlay_file import with_entry
 from ops.add.parsers import tool_parsers
 from ops.add.propose import free_alias, quantization_of, trimmed
 from ops.cli import main
+from ops.overlay_file import with_entry
 from tests.catalog import CATALOG, GROUPS
 from tests.checkout import PROJECT_DIR
 from tests.components.hub import Failure, Hub

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.bench import catalog_of
 from ops.cli import main
 from ops.config_files import load
 from ops.console import output
 from ops.engine import Recording, run_main
 from ops.plan.screen import first_screen
+from ops.plan_speed import catalog_of
 from stacks.admission import admit
 from stacks.settings import RawConfig
 from tests.checkout import clone

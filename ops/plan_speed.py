@@ -212,8 +212,8 @@ def _register(item: Registered, opts: pulumi.ResourceOptions) -> pulumi.Resource
 
 
 def main() -> int:
-    """`python -m ops.bench`."""
-    parser = argparse.ArgumentParser(prog="ops bench", description=__doc__)
+    """`python -m ops.plan_speed`."""
+    parser = argparse.ArgumentParser(prog="python -m ops.plan_speed", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args())
 

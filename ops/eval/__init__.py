@@ -1,0 +1,1 @@
+"""`ops eval`: whether what a model writes is right."""
