@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pulumi
 from pulumi_kubernetes.core import v1 as core
@@ -22,7 +23,6 @@ from components.serving.model_workload import (
 )
 from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT, Registration
-from components.serving.server_files import FILES
 from models.engines.vllm import HOME_GIB as VLLM_HOME_GIB
 from models.engines.vllm import VllmEngine
 from models.machines import ACCELERATOR_LABEL, G2_MACHINES, GPU_TAINT, INSTANCE_TYPE_LABEL
@@ -30,6 +30,7 @@ from models.spec import ModelSpec
 from models.weights import Weights
 
 _COMPILE_CACHE = f"{CLAIM_PATH}/compile"
+FILES = Path(__file__).with_name("files")  # programs of servers: what they import is not here
 _FILES_PATH = "/opt/engine"
 
 

@@ -18,7 +18,6 @@ RULES = (
     slots.idle_replicas,
     slots.quota,
     slots.shared_gpu,
-    weights.files,
     weights.hub,
     weights.node_labels,
     fit.claims,

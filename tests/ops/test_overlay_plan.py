@@ -117,7 +117,8 @@ def test_a_file_elsewhere_is_named_by_its_path(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_template_that_is_not_there_is_refused_with_the_place_that_names_it() -> None:
-    found = laid("models:\n  - alias: coder-agent\n    engine:\n      chat_template: nope.jinja\n")
-    (problem,) = admit(config(), found.catalog, overlaid=found.overlaid, rehearsal=True).problems
-    assert "models.local.yaml:2: coder-agent is to be served with nope.jinja" in problem.message
-    assert problem.remedy.startswith("${EDITOR:-vi} +2 models.local.yaml")
+    text = "models:\n  - alias: coder-agent\n    engine:\n      chat_template: nope.jinja\n"
+    (flaw,) = lay_text(CATALOG, GROUPS, text, "models.local.yaml").flaws
+    assert flaw.message.startswith("models.local.yaml:")
+    assert "components/serving/files has no nope.jinja" in flaw.message
+    assert flaw.remedy.startswith("${EDITOR:-vi} +")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.catalog import GROUPS, SHIPPED
+from models.catalog import SHIPPED
 from models.catalog.overlay import lay_text
 from models.facts import Evidence
 from ops.bench import command as bench
@@ -17,6 +17,7 @@ from ops.eval.command import evaluation
 from ops.measuring.record import measured, record
 from ops.measuring.task import RESULT
 from stacks.admission import admit
+from tests.catalog import GROUPS
 from tests.ops.test_bench import Cluster, arguments, site
 from tests.support import config
 
