@@ -35,7 +35,7 @@ _LOGGED = {
 class CloudSqlArgs:
     """An instance that is `former` is kept beside the database that is used now, until the stack lets go of it."""
 
-    name: str
+    name: str  # of the instance on Google Cloud
     addresses: str  # name of the range that the instance takes its address from
     region: str  # of the cluster
     network_id: pulumi.Input[str]  # network that gets the private connection

@@ -36,7 +36,7 @@ class ServingNamespaceArgs:
     namespace: str  # that all models run in
     api_key: pulumi.Input[str]  # secret: what the models' servers ask for
     hugging_face_token: pulumi.Input[str] | None = None
-    hub: HubAccess = PUBLIC_HUB
+    hub: HubAccess = PUBLIC_HUB  # how pods that stage reach the hub
 
 
 class ServingNamespace(pulumi.ComponentResource):
