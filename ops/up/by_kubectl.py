@@ -134,12 +134,23 @@ def _apply(kubectl: Kubectl, objects: Iterable[Object], *options: str) -> None:
 
 
 def _of_their_class(kubectl: Kubectl, kept: Sequence[Object]) -> Iterator[Object]:
-    """Claims as they are planned, but for the storage class of those that are there: a claim keeps its own."""
+    """Claims as they are planned, but for the storage class of those that are there: a claim keeps its own.
+
+    One that is planned without, and was made without, goes on so: to name its class would be a write.
+    """
     places = sorted({m["metadata"]["namespace"] for m in kept if m["kind"] == _CLAIM})
-    there = {_identity(claim): claim for place in places for claim in kubectl.get("--namespace", place, "pvc")}
+    asked = (kubectl.get("--namespace", place, "pvc", "--show-managed-fields") for place in places)
+    there = {_identity(claim): claim for claims in asked for claim in claims}
     for manifest in kept:
         found = there.get(_identity(manifest))
-        yield of_its_class(found, manifest) if found else manifest
+        classed = "storageClassName" in manifest.get("spec", {}) or (found and _names_its_class(found))
+        yield of_its_class(found, manifest) if found and classed else manifest
+
+
+def _names_its_class(claim: Object) -> bool:
+    """Whether somebody who wrote it did: what a writer no longer names, the API server takes for a change."""
+    fields = (entry.get("fieldsV1", {}) for entry in claim["metadata"].get("managedFields", ()))
+    return any("f:storageClassName" in owned.get("f:spec", {}) for owned in fields)
 
 
 def _list(items: Sequence[Object]) -> str:

@@ -17,6 +17,7 @@ from tests.patience import at_least
 
 PROGRAM = CHECKOUT / "components" / "serving" / "stage_weights.py"
 PYTHON = os.environ.get("STAGE_PYTHON", sys.executable)  # another interpreter: other versions of the hub's library
+OUT_OF_TIME = 75  # exit code where waiting was not enough; 1 where it mends nothing
 FIRST, SECOND = "a" * 40, "b" * 40
 FILES = {
     "config.json": b'{"model_type": "qwen2"}',

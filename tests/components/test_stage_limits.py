@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.components.hub import Failure, Hub, sha256
-from tests.components.staging import FILES, FIRST, SECOND, Claim, wanted
+from tests.components.staging import FILES, FIRST, OUT_OF_TIME, SECOND, Claim, wanted
 from tests.patience import at_least, patient
 
 WEIGHTS = "model.safetensors"
@@ -32,7 +32,7 @@ def test_the_deadline_ends_a_download_that_trickles_and_the_next_start_goes_on_f
     started = time.monotonic()
     result = claim.stage_in_real_time(deadline=4)
     assert time.monotonic() - started < at_least(8)
-    assert result.code == 75
+    assert result.code == OUT_OF_TIME
     assert "gave up on" in result.last_line
     assert "goes on where this one was" in result.last_line
     here = (claim.folder / "blobs" / f"{sha256(FILES[WEIGHTS])}.incomplete").stat().st_size
@@ -50,7 +50,7 @@ def test_the_deadline_ends_a_hub_that_says_nothing(claim: Claim, hub: Hub, where
     started = time.monotonic()
     result = claim.stage_in_real_time(deadline=3)
     assert time.monotonic() - started < at_least(7)
-    assert result.code == 75
+    assert result.code == OUT_OF_TIME
     assert "gave up on" in result.last_line
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.components.hub import REPO, Failure, Hub
-from tests.components.staging import FILES, FIRST, SECOND, WANTED, Claim, wanted
+from tests.components.staging import FILES, FIRST, OUT_OF_TIME, SECOND, WANTED, Claim, wanted
 
 
 def test_only_the_wanted_files_of_the_pinned_revision_are_staged(claim: Claim, hub: Hub) -> None:
@@ -73,7 +73,7 @@ def test_the_pause_that_the_hub_asks_for_is_kept(claim: Claim, hub: Hub) -> None
 def test_a_hub_that_stays_away_is_given_up_on_at_the_deadline_with_the_way_out(claim: Claim, hub: Hub) -> None:
     hub.failures.append(Failure("/api/", 429, times=1000))
     result = claim.stage(deadline=40)
-    assert result.code == 75
+    assert result.code == OUT_OF_TIME
     assert sum(result.waits) <= 40
     assert "gave up on" in result.last_line
     assert "README" in result.last_line
