@@ -290,7 +290,7 @@ def test_a_pod_that_waits_for_another_one_gives_up_at_its_deadline(claim: Claim,
     second = claim.stage_in_real_time(deadline=2)
     first.kill()
     first.wait()
-    assert second.code == 1
+    assert second.code == OUT_OF_TIME
     assert "another pod stages on this claim" in second.last_line
 
 

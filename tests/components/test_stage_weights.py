@@ -141,7 +141,7 @@ def test_a_file_that_the_engine_needs_and_the_repository_lacks_is_named(claim: C
 def test_a_download_that_was_interrupted_is_completed_and_never_taken_for_complete(claim: Claim, hub: Hub) -> None:
     """The weights are there, a pattern matches, the size is right to a percent: only a small file is missing."""
     hub.failures.append(Failure("/tokenizer.json", 503, times=1000))
-    assert claim.stage(deadline=3).code == 1
+    assert claim.stage(deadline=3).code == OUT_OF_TIME
     hub.failures.clear()
     result = claim.stage()
     assert result.code == 0, result.output
