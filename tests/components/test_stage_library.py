@@ -12,7 +12,7 @@ import pytest
 from tests.components.hub import REPO, Failure, Hub
 from tests.components.hub_library import LOCKED, VERSIONS, python_with
 from tests.components.libraries import UnavailableError
-from tests.components.staging import FILES, FIRST, PATTERNS, SECOND, Claim, wanted
+from tests.components.staging import FILES, FIRST, OUT_OF_TIME, PATTERNS, SECOND, Claim, wanted
 from tests.patience import at_least, patient
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
@@ -138,7 +138,7 @@ def test_a_download_of_any_version_that_was_killed_is_completed(tmp_path: Path, 
         hub.forget()
         hub.failures.append(Failure("/api/models/", 429, times=1000))
         half = claim.stage(deadline=3)
-        assert (half.code, "nothing to download" in half.output) == (1, False)
+        assert (half.code, "nothing to download" in half.output) == (OUT_OF_TIME, False)
         hub.failures.clear()
         result = claim.stage()
         assert result.code == 0, result.output
