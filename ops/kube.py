@@ -190,6 +190,23 @@ class Kube:
         except (binascii.Error, UnicodeDecodeError):
             raise OpsError(f"Secret {namespace}/{name} does not hold text", "pulumi up") from None
 
+    def job(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """A Job; None where there is none. Raises OpsError."""
+        text = self("-n", namespace, "get", "job", name, "--ignore-not-found", "-o", "json")
+        return json.loads(text) if text.strip() else None
+
+    def delete_job(self, namespace: str, name: str) -> None:
+        """In the foreground: when it is gone, its pod has let go of what it held. Raises OpsError."""
+        self(
+            *("-n", namespace, "delete", "job", name),
+            *("--ignore-not-found", "--cascade=foreground", "--wait=true", "--timeout=35s"),
+        )
+
+    def apply(self, manifest: Mapping[str, Any], *options: str) -> str:
+        """Make an object as it is written. Raises OpsError."""
+        words = ("apply", "--server-side", "--force-conflicts", "--filename=-", *options)
+        return self(*words, stdin=json.dumps(manifest))
+
     def deployments(self, namespace: str) -> Mapping[str, Scale]:
         """Deployments of a namespace by name.
 

@@ -18,9 +18,17 @@ class StagingError(Exception):
 
 def under_way(job: Mapping[str, Any] | None) -> bool:
     """Whether a Job has not ended yet."""
-    ended = {"Complete", "Failed"}
-    conditions = mapping((job or {}).get("status")).get("conditions") or ()
-    return job is not None and not any(c["type"] in ended and c["status"] == "True" for c in conditions)
+    return job is not None and not _is(job, "Complete", "Failed")
+
+
+def succeeded(job: Mapping[str, Any]) -> bool:
+    """Whether a Job has ended well."""
+    return _is(job, "Complete")
+
+
+def _is(job: Mapping[str, Any], *types: str) -> bool:
+    conditions = mapping(job.get("status")).get("conditions") or ()
+    return any(c["type"] in types and c["status"] == "True" for c in conditions)
 
 
 def too_early(alias: str, stack: str) -> tuple[str, str]:

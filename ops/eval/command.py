@@ -134,7 +134,7 @@ def _run(site: Site, name: str, programs: Mapping[str, str]) -> list[Json]:
         asks=False,
         data={"programs.json.gz": packed(json.dumps(code))},
     )
-    site.delete(name)  # one under way would be of other answers
+    site.kube.delete_job(site.namespace, name)  # one under way would be of other answers
     ran: list[Json] = site.result(wanted)
     if {one["id"] for one in ran} != set(programs):
         raise FailedError(f"{name} did not run what it was given", site.again)

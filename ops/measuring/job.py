@@ -14,20 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.gateway import litellm_gateway
-from components.kubernetes.pods import NAME_LABEL, gib, labels
+from components.kubernetes.pods import NAME_LABEL, labels
 from components.serving.model_workload import COMPONENT, STAGE_CONTAINER, TMP_VOLUME
 from components.serving.namespace import API_KEY, API_KEY_SECRET
 from components.serving.registration import PORT
-from models.needs import LOGS_GIB, TMP_GIB
+from ops.job_parts import KEPT_S, Object, container, deployment, gateway_image, requests
 from stacks.ownership import MARK
 
-Object = dict[str, Any]
 PROGRAMS = Path(__file__).with_name("programs")
-CPU, GIB = 0.25, 0.5  # as of a Job that stages: fits where a gateway that rolls would
 _APP = "measuring"
 _PATH = "/opt/measure"
-_KEPT_S = 3600  # once it has ended, for whoever did not look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +45,22 @@ def address(alias: str, namespace: str) -> str:
 
 def measuring_job(objects: Sequence[Object], alias: str, wanted: Measurement) -> Object:
     """The Job, from a plan's manifests. Raises StopIteration where the plan does not deploy the model."""
-    deployment = _deployment(objects, alias, COMPONENT)
-    pod: Mapping[str, Any] = deployment["spec"]["template"]["spec"]
-    stage = _container(pod["initContainers"], STAGE_CONTAINER)
-    asked = {"memory": gib(GIB), "ephemeral-storage": gib(TMP_GIB + LOGS_GIB)}
+    served = deployment(objects, alias, COMPONENT)
+    pod: Mapping[str, Any] = served["spec"]["template"]["spec"]
+    stage = container(pod["initContainers"], STAGE_CONTAINER)
     tmp = next(mount for mount in stage["volumeMounts"] if mount["name"] == _TMP)
     key = {"name": "MEASURE_KEY", "valueFrom": {"secretKeyRef": {"name": API_KEY_SECRET, "key": API_KEY}}}
     environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **wanted.environment}
     own = {**labels(_app(wanted), _APP), "ai-platform/model": alias}
-    container = {
+    asking = {
         "name": _APP,
-        "image": _gateway_image(objects),
+        "image": gateway_image(objects),
         "command": ["python3", f"{_PATH}/{wanted.programs[0]}"],
         "env": [
             *({"name": name, "value": value} for name, value in environment.items()),
             *([key] if wanted.asks else []),
         ],
-        "resources": {"requests": {"cpu": f"{CPU * 1000:.0f}m", **asked}, "limits": {**asked}},
+        "resources": requests(),
         "securityContext": stage["securityContext"],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "program", "mountPath": _PATH, "readOnly": True}, tmp],
@@ -73,11 +68,11 @@ def measuring_job(objects: Sequence[Object], alias: str, wanted: Measurement) ->
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {**_metadata(deployment, wanted.name), "labels": own},
+        "metadata": {**_metadata(served, wanted.name), "labels": own},
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": wanted.deadline_s,
-            "ttlSecondsAfterFinished": _KEPT_S,
+            "ttlSecondsAfterFinished": KEPT_S,
             "template": {
                 "metadata": {"labels": own},
                 "spec": {
@@ -87,7 +82,7 @@ def measuring_job(objects: Sequence[Object], alias: str, wanted: Measurement) ->
                     "securityContext": pod["securityContext"],
                     "terminationGracePeriodSeconds": 5,
                     **({"imagePullSecrets": pod["imagePullSecrets"]} if "imagePullSecrets" in pod else {}),
-                    "containers": [container],
+                    "containers": [asking],
                     "volumes": [
                         {"name": "program", "configMap": {"name": wanted.name}},
                         *(volume for volume in pod["volumes"] if volume["name"] == _TMP),
@@ -145,17 +140,3 @@ def _metadata(of: Mapping[str, Any], name: str) -> Object:
     """A name in the same namespace, under the same mark."""
     there = of["metadata"]
     return {"name": name, "namespace": there["namespace"], "annotations": {MARK: there["annotations"][MARK]}}
-
-
-def _gateway_image(objects: Sequence[Object]) -> str:
-    pod = _deployment(objects, litellm_gateway.APP, "gateway")["spec"]["template"]["spec"]
-    return str(_container(pod["containers"], litellm_gateway.APP)["image"])
-
-
-def _deployment(objects: Sequence[Object], name: str, component: str) -> Object:
-    wanted = labels(name, component).items()
-    return next(o for o in objects if o["kind"] == "Deployment" and wanted <= o["metadata"]["labels"].items())
-
-
-def _container(containers: Sequence[Object], name: str) -> Object:
-    return next(container for container in containers if container["name"] == name)

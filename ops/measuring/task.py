@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,7 @@ from ops.measuring.job import Measurement, beside, measuring_job
 from stacks.admission import admit
 from stacks.plan import Plan, PlannedModel
 from stacks.problems import did_you_mean, nearest
-from stacks.staging import under_way
+from stacks.staging import succeeded, under_way
 
 Json = dict[str, Any]
 RESULT = "RESULT "  # before the last line's JSON
@@ -101,12 +101,12 @@ class Site:
 
         Raises FailedError with its last words. What it leaves is taken away where it succeeded.
         """
-        there = self._there(wanted.name)
+        there = self.kube.job(self.namespace, wanted.name)
         if there is None or not under_way(there):
-            self.delete(wanted.name)
+            self.kube.delete_job(self.namespace, wanted.name)
             job = measuring_job(self.objects, self.spec.alias, wanted)
-            made = json.loads(self._apply(job, "-o", "json"))
-            self._apply(beside(job, made["metadata"]["uid"], self.spec.alias, wanted))
+            made = json.loads(self.kube.apply(job, "-o", "json"))
+            self.kube.apply(beside(job, made["metadata"]["uid"], self.spec.alias, wanted))
             output(soft_wrap=True).print(f"Job {self.namespace}/{wanted.name}")
         try:
             succeeded = self._follow(wanted.name, tell)
@@ -121,7 +121,7 @@ class Site:
                 f"{wanted.name} has failed: {lines[-1] if lines else 'without a word'}",
                 self.kube.typed("-n", self.namespace, "describe", "job", wanted.name),
             )
-        self.delete(wanted.name)
+        self.kube.delete_job(self.namespace, wanted.name)
         return lines
 
     def result(self, wanted: Measurement) -> Any:
@@ -134,21 +134,14 @@ class Site:
     def stop(self, *names: str) -> int:
         """End what is under way."""
         for name in names:
-            self.delete(name)
+            self.kube.delete_job(self.namespace, name)
         output().print(f"nothing measures {self.spec.alias} any more")
         return 0
-
-    def delete(self, name: str) -> None:
-        """In the foreground: when it is gone, so is its pod. What it owns follows."""
-        self.kube(
-            *("-n", self.namespace, "delete", "job", name),
-            *("--ignore-not-found", "--cascade=foreground", "--wait=true", "--timeout=35s"),
-        )
 
     def _follow(self, name: str, tell: Callable[[str], bool]) -> bool:
         console, told, heard, asked = output(soft_wrap=True), 0, time.monotonic(), False
         while True:
-            there = self._there(name)
+            there = self.kube.job(self.namespace, name)
             if there is None:
                 raise FailedError(f"the Job {self.namespace}/{name} was deleted meanwhile", self.again)
             lines = self._log(name)
@@ -157,22 +150,13 @@ class Site:
             if len(lines) > told:
                 told, heard, asked = len(lines), time.monotonic(), False
             if not under_way(there):
-                return any(c["type"] == "Complete" and c["status"] == "True" for c in there["status"]["conditions"])
+                return succeeded(there)
             if not asked and not lines and time.monotonic() - heard > _QUIET_S:
                 asked = True
                 namespaces = self.plan.settings.platform.namespaces
                 if found := why(self.kube, self.ways, namespaces, self.namespace, name):
                     console.print(f"waiting: {found.told}", markup=False, highlight=False)
             self.wait(_EVERY_S)
-
-    def _there(self, name: str) -> Mapping[str, Any] | None:
-        text = self.kube("-n", self.namespace, "get", "job", name, "--ignore-not-found", "-o", "json")
-        return json.loads(text) if text.strip() else None
-
-    def _apply(self, manifest: Json, *options: str) -> str:
-        return self.kube(
-            "apply", "--server-side", "--force-conflicts", "--filename=-", *options, stdin=json.dumps(manifest)
-        )
 
     def _log(self, name: str) -> list[str]:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from ops.stage.job import staging_job
 from stacks.admission import admit
 from stacks.plan import Plan, PlannedModel, State
 from stacks.problems import did_you_mean, nearest
-from stacks.staging import under_way
+from stacks.staging import succeeded, under_way
 
 REFUSED = 2
 _EVERY_S = 2.0
@@ -110,10 +109,10 @@ class _Task:
         """Stage, or go on with what is under way."""
         self.kube.refuse_simulated()  # first: nobody is to bring a model down for a refusal
         self._require_off()
-        there = self._there()
+        there = self.kube.job(self.namespace, self.name)
         if there is None or not under_way(there):
-            self._delete()
-            self._apply(job)
+            self.kube.delete_job(self.namespace, self.name)
+            self.kube.apply(job)
             output(soft_wrap=True).print(f"staging {self.alias} by Job {self.namespace}/{self.name}, without a GPU")
         try:
             ended = self._follow()
@@ -128,7 +127,7 @@ class _Task:
                 f"{self.alias} is not staged: {last or 'the Job has failed without a word'}",
                 f"{self.again}   # goes on where this run was",
             )
-        self._delete()
+        self.kube.delete_job(self.namespace, self.name)
         gib = self.model.spec.weights.bytes_on_disk / 2**30 if self.model.spec.weights else 0
         up = self.ways.set(f"{self.alias}:replicas", "1", path=False, alias=self.alias)
         output(soft_wrap=True).print(f"{self.alias} is staged, {gib:.1f} GiB; to bring it up:\n  {up}")
@@ -136,10 +135,10 @@ class _Task:
 
     def stop(self) -> int:
         """End it; what came stays on the claim."""
-        if self._there() is None:
+        if self.kube.job(self.namespace, self.name) is None:
             output().print(f"nothing is staging {self.alias}")
             return 0
-        self._delete()
+        self.kube.delete_job(self.namespace, self.name)
         output().print(f"staging of {self.alias} is ended; what came is kept: {self.again}")
         return 0
 
@@ -158,32 +157,18 @@ class _Task:
                 self.ways.set(f"{self.alias}:replicas", "0", path=False, alias=self.alias),
             )
 
-    def _there(self) -> Mapping[str, Any] | None:
-        text = self.kube("-n", self.namespace, "get", "job", self.name, "--ignore-not-found", "-o", "json")
-        return json.loads(text) if text.strip() else None
-
-    def _delete(self) -> None:
-        # In the foreground: when it is gone, its pod has let go of the claim.
-        self.kube(
-            *("-n", self.namespace, "delete", "job", self.name),
-            *("--ignore-not-found", "--cascade=foreground", "--wait=true", "--timeout=35s"),
-        )
-
-    def _apply(self, job: Mapping[str, Any]) -> None:
-        self.kube("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=json.dumps(job))
-
     def _follow(self) -> bool:
         """Tell what the program says until the Job has ended; whether it has succeeded."""
         console, heard, asked = output(soft_wrap=True), time.monotonic(), False
         while True:
-            there = self._there()
+            there = self.kube.job(self.namespace, self.name)
             if there is None:
                 raise FailedError(f"the Job {self.namespace}/{self.name} was deleted meanwhile", self.again)
             for line in self._new_lines():
                 console.print(line, markup=False, highlight=False)
                 heard, asked = time.monotonic(), False
             if not under_way(there):
-                return any(c["type"] == "Complete" and c["status"] == "True" for c in there["status"]["conditions"])
+                return succeeded(there)
             if not asked and time.monotonic() - heard > _QUIET_S:
                 asked = True
                 namespaces = self.plan.settings.platform.namespaces

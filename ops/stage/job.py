@@ -10,20 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.gateway import litellm_gateway
-from components.kubernetes.pods import gib, labels
+from components.kubernetes.pods import labels
 from components.serving.model_workload import COMPONENT, STAGE_CONTAINER
 from components.serving.namespace import STAGING_APP, staging_job_name
 from components.serving.stage_claim import OutOfTime
 from models.machines import ZONE_LABEL
-from models.needs import LOGS_GIB, TMP_GIB
+from ops.job_parts import KEPT_S, Object, container, deployment, gateway_image, requests
 from stacks.ownership import MARK
 
-Object = dict[str, Any]
-CPU, GIB = 0.25, 0.5  # files pass through by the megabyte
 _RETRIES = 20  # of runs that ended at their deadline, minutes apart
 _DEADLINE_S = 12 * 3600
-_KEPT_S = 3600  # once it has ended, for whoever did not look
 _GRACE_S = 30
 
 
@@ -32,11 +28,11 @@ def staging_job(objects: Sequence[Object], alias: str, zone: str | None) -> Obje
 
     Raises StopIteration where the plan does not deploy the model.
     """
-    deployment = _deployment(objects, alias, COMPONENT)
-    pod: Mapping[str, Any] = deployment["spec"]["template"]["spec"]
-    stage = _container(pod["initContainers"], STAGE_CONTAINER)
+    served = deployment(objects, alias, COMPONENT)
+    pod: Mapping[str, Any] = served["spec"]["template"]["spec"]
+    stage = container(pod["initContainers"], STAGE_CONTAINER)
     mounted = {mount["name"] for mount in stage["volumeMounts"]}
-    metadata = deployment["metadata"]
+    metadata = served["metadata"]
     own = {**labels(STAGING_APP, "staging"), "ai-platform/model": alias}
     return {
         "apiVersion": "batch/v1",
@@ -50,7 +46,7 @@ def staging_job(objects: Sequence[Object], alias: str, zone: str | None) -> Obje
         "spec": {
             "backoffLimit": _RETRIES,
             "activeDeadlineSeconds": _DEADLINE_S,
-            "ttlSecondsAfterFinished": _KEPT_S,
+            "ttlSecondsAfterFinished": KEPT_S,
             "podFailurePolicy": {
                 "rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
@@ -70,7 +66,7 @@ def staging_job(objects: Sequence[Object], alias: str, zone: str | None) -> Obje
                     "terminationGracePeriodSeconds": _GRACE_S,
                     **({"nodeSelector": {ZONE_LABEL: zone}} if zone else {}),
                     **({"imagePullSecrets": pod["imagePullSecrets"]} if "imagePullSecrets" in pod else {}),
-                    "containers": [_fetching(stage, _gateway_image(objects))],
+                    "containers": [_fetching(stage, gateway_image(objects))],
                     "volumes": [volume for volume in pod["volumes"] if volume["name"] in mounted],
                 },
             },
@@ -83,24 +79,9 @@ _KILLED = (137, 143)  # by the node or by hand: nothing that the program said
 
 def _fetching(stage: Mapping[str, Any], image: str) -> Object:
     """The init container as a container of its own, which may download whatever a start may."""
-    asked = {"memory": gib(GIB), "ephemeral-storage": gib(TMP_GIB + LOGS_GIB)}
     return {
         **stage,
         "image": image,
         "env": [variable for variable in stage["env"] if variable["name"] != "STAGE_DOWNLOAD"],
-        "resources": {"requests": {"cpu": f"{CPU * 1000:.0f}m", **asked}, "limits": asked},
+        "resources": requests(),
     }
-
-
-def _gateway_image(objects: Sequence[Object]) -> str:
-    pod = _deployment(objects, litellm_gateway.APP, "gateway")["spec"]["template"]["spec"]
-    return str(_container(pod["containers"], litellm_gateway.APP)["image"])
-
-
-def _deployment(objects: Sequence[Object], name: str, component: str) -> Object:
-    wanted = labels(name, component).items()
-    return next(o for o in objects if o["kind"] == "Deployment" and wanted <= o["metadata"]["labels"].items())
-
-
-def _container(containers: Sequence[Object], name: str) -> Object:
-    return next(container for container in containers if container["name"] == name)

@@ -15,10 +15,11 @@ from models.spec import ModelSpec
 from ops.cli import main
 from ops.errors import FailedError, OpsError
 from ops.findings.ways import Ways
+from ops.job_parts import CPU, GIB
 from ops.kube import Kube, Scale
 from ops.manifests import manifests
 from ops.stage import command
-from ops.stage.job import CPU, GIB, staging_job
+from ops.stage.job import staging_job
 from stacks.admission import admit
 from stacks.plan import State
 from tests.catalog import CATALOG
