@@ -169,7 +169,8 @@ def _address(value: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise WrongValueError("must be an address and nothing more: no login, no query; whoever reads a plan reads it")
     if not usable or not re.fullmatch(_ADDRESS, value):
-        raise WrongValueError("must be an address such as https://hub.example.com or http://10.0.0.5:3128")
+        meant = [f"http://{value}"] if "://" not in value and re.fullmatch(_ADDRESS, f"http://{value}") else []
+        raise WrongValueError("must be an address such as https://hub.example.com or http://10.0.0.5:3128", *meant)
     return value.rstrip("/")
 
 
@@ -178,8 +179,9 @@ _ADDRESS = r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?"
 
 def _hub_address(value: str) -> str:
     # What weights consist of, and the token of gated ones, go this way.
-    if value.startswith("http:"):
-        raise WrongValueError("must be https: who is on the way could send other weights", f"https{value[4:]}")
+    plain = value.removeprefix("http://")
+    if "://" not in plain and re.fullmatch(_ADDRESS, f"https://{plain}"):
+        raise WrongValueError("must be https: who is on the way could send other weights", f"https://{plain}")
     return _address(value)
 
 

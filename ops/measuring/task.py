@@ -24,9 +24,9 @@ from ops.findings.ways import Ways
 from ops.kube import Kube, Scale, in_cluster, named_cluster
 from ops.manifests import manifests
 from ops.measuring.job import Measurement, beside, measuring_job
+from ops.unknown_model import unknown
 from stacks.admission import admit
 from stacks.plan import Plan, PlannedModel
-from stacks.problems import did_you_mean, nearest
 from stacks.staging import succeeded, under_way
 
 Json = dict[str, Any]
@@ -173,10 +173,7 @@ def site_of(args: argparse.Namespace, command: str) -> Site | None:
     """Where the arguments say; None where the stack is refused, which is then printed. Raises OpsError."""
     raw = load(args.project_dir, args.stack)
     if args.alias not in CATALOG:
-        raise OpsError(
-            f"there is no model '{args.alias}' in the catalog; {did_you_mean(args.alias, CATALOG)}",
-            f"{command} {nearest(args.alias, CATALOG) or next(iter(CATALOG))}",
-        )
+        raise unknown(args.alias, command)
     admission = admit(raw, rehearsal=True)
     if admission.problems:
         console_of_errors().print(refusal(admission.problems))

@@ -25,8 +25,8 @@ from ops.kube import add_arguments as add_cluster_arguments
 from ops.kube import in_cluster, named_cluster, namespaces
 from ops.smoke.checks import Check, Verdict, bring_up, exercise, price_usd, served_name, through_gateway
 from ops.smoke.sites import Addresses, Cluster, Site
+from ops.unknown_model import unknown
 from ops.wrapping import wrapped
-from stacks.problems import did_you_mean, nearest
 
 FAILED, UNUSABLE = 1, 2
 _STYLE = {Verdict.OK: "green", Verdict.OFF: "yellow", Verdict.FAILED: "bold red", Verdict.UNREACHABLE: "bold red"}
@@ -123,10 +123,7 @@ def _site(args: argparse.Namespace) -> Site:
 def _known(named: Sequence[str]) -> Sequence[str]:
     for alias in named:
         if alias not in CATALOG:
-            raise OpsError(
-                f"there is no model '{alias}' in the catalog; {did_you_mean(alias, CATALOG)}",
-                f"ops smoke {nearest(alias, CATALOG) or next(iter(CATALOG))}",
-            )
+            raise unknown(alias, "ops smoke")
     return list(dict.fromkeys(named))
 
 

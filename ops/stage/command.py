@@ -21,9 +21,9 @@ from ops.kube import Kube, Scale, in_cluster, named_cluster
 from ops.kube import add_arguments as add_cluster_arguments
 from ops.manifests import manifests
 from ops.stage.job import staging_job
+from ops.unknown_model import unknown
 from stacks.admission import admit
 from stacks.plan import Plan, PlannedModel, State
-from stacks.problems import did_you_mean, nearest
 from stacks.staging import succeeded, under_way
 
 REFUSED = 2
@@ -42,10 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """0 when the weights are on the claim and proven, 1 if they are not, 2 if it cannot be done now."""
     raw = load(args.project_dir, args.stack)
     if args.alias not in CATALOG:
-        raise OpsError(
-            f"there is no model '{args.alias}' in the catalog; {did_you_mean(args.alias, CATALOG)}",
-            f"ops stage {nearest(args.alias, CATALOG) or next(iter(CATALOG))}",
-        )
+        raise unknown(args.alias, "ops stage")
     admission = admit(raw, rehearsal=True)
     if admission.problems:
         console_of_errors().print(refusal(admission.problems))

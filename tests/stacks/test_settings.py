@@ -303,6 +303,22 @@ def test_a_login_is_asked_for_where_config_says_so() -> None:
     assert not admit(follow(config, found[0].remedy)).problems
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "meant"),
+    [
+        ("proxy", "10.0.0.5:3128", "http://10.0.0.5:3128"),
+        ("proxy", "proxy.corp:3128", "http://proxy.corp:3128"),
+        ("endpoint", "hub.example.com", "https://hub.example.com"),
+        ("endpoint", "http://hub.example.com", "https://hub.example.com"),
+    ],
+)
+def test_an_address_without_its_scheme_is_offered_with_it(setting: str, value: str, meant: str) -> None:
+    config = with_values({f"{P}hub": json.dumps({setting: value})})
+    (found,) = admit(config).problems
+    assert found.remedy.endswith(f" {meant}")
+    assert not admit(follow(config, found.remedy)).problems
+
+
 def test_labels_of_gpu_nodes_are_for_clusters_that_the_program_does_not_make() -> None:
     labels = {f"{P}gpuNodeLabels": json.dumps({"nvidia.com/gpu.product": "NVIDIA-L4"})}
     config = with_values(labels)
